@@ -1,0 +1,1 @@
+"""Augmentation: each op draws its parameters without pixels; the pipeline renders once."""

@@ -1,0 +1,1 @@
+"""The data line: records -> pairing -> messages -> encode -> plan -> collate -> datamodule."""

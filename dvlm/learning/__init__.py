@@ -1,0 +1,1 @@
+"""Losses, optimisers, and the LightningModules of SFT and GKD."""

@@ -1,0 +1,1 @@
+"""The model line: load, towers, tuning, forward, generate, and the tiny model."""

@@ -1,0 +1,176 @@
+"""The frozen values that pass between the stages of DESIGN section 3.
+
+records -> pairing -> Turn -> draw -> Drawn[] -> messages -> encode -> Sample -> collate -> Batch -> losses
+
+Shape letters: B rows of a batch, L tokens of a row, I images, P patches (rows of `pixel_values`), D values of a patch,
+S supervised positions, H hidden size, V vocabulary, k shapes, n points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvlm.geometry.shapes import Shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+
+class Mode(StrEnum):
+    """What a turn asks for: objects with geometry, or one line of text an image."""
+
+    DENSE = "dense"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is known of one image without its pixels: size in pixels, shapes, one description a shape."""
+
+    width: int
+    height: int
+    shapes: Shapes
+    descs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One JSONL line. `objects` is None where the line has none (then only summary mode can use it)."""
+
+    file: Path
+    line: int
+    image: Path
+    width: int
+    height: int
+    objects: Annotation | None
+    summary: str | None
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for errors."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One JSONL line in messages form: a turn of its own. `messages` are normalised content lists."""
+
+    file: Path
+    line: int
+    images: tuple[Path, ...]
+    sizes: tuple[tuple[int, int], ...]
+    messages: tuple[dict[str, Any], ...]
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for errors."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one sample shows: records of one mode, or one dialogue. Named by (epoch, index)."""
+
+    epoch: int
+    index: int
+    mode: Mode | None
+    records: tuple[Record, ...]
+    dialogue: Dialogue | None = None
+
+    @property
+    def place(self) -> str:
+        """Every `file:line` of the turn, for errors."""
+        parts = [self.dialogue] if self.dialogue else self.records
+        return ", ".join(part.place for part in parts)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of the turn's images, in order."""
+        return self.dialogue.images if self.dialogue else tuple(record.image for record in self.records)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What augmentation decided for one image, without a pixel.
+
+    `annotation` is the outcome (its size is that of the rendered image), `steps` is what render does to the pixels,
+    `kept` the indices of the input's shapes that are left, `coverage` the share of each kept shape inside the canvas,
+    `notes` counts events such as `random_crop.skipped.line`.
+    """
+
+    annotation: Annotation
+    steps: tuple[Any, ...] = ()
+    kept: tuple[int, ...] = ()
+    coverage: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A turn after encoding: one row without padding.
+
+    `input_ids`, `labels`, `mm_token_type_ids` (L,); `rope` (3, L) M-RoPE positions; `pixel_values` (P, D);
+    `image_grid_thw` (I, 3); `answer` and `drawn` are kept for pictures and metrics.
+    """
+
+    turn: Turn
+    input_ids: Tensor
+    labels: Tensor
+    mm_token_type_ids: Tensor
+    rope: Tensor
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+    drawn: tuple[Drawn, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch: a pack laid end to end in one row, or padded rows.
+
+    `input_ids`, `labels`, `mm_token_type_ids` (B, L); `position_ids` (4, B, L), text positions first;
+    `attention_mask` (B, L) for padded rows, None for a pack; `cu_seq_lens` (samples + 1,) int32 for a pack, else None;
+    `max_length` the longest sample; `pixel_values` (P, D); `image_grid_thw` (I, 3); `places` one `file:line` list a
+    sample; `supervised_in_step` the supervised tokens of the whole optimizer step, over ranks and micro-batches;
+    `pack` the number of the pack in the plan.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    mm_token_type_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor | None
+    cu_seq_lens: Tensor | None
+    max_length: int
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+    places: tuple[str, ...]
+    supervised_in_step: int
+    pack: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with every tensor on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory: torch's DataLoader calls this."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, move: Any) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if hasattr(getattr(self, f.name), "pin_memory")}
+        return replace(self, **{name: move(tensor) for name, tensor in tensors.items()})
+
+
+def generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one choice: a pure function of its arguments, whatever the order of calls.
+
+    `stream` names the choice (`pairing`, `mode`, `augment`, ...), so that two choices of one turn are independent.
+    """
+    import numpy
+
+    return numpy.random.default_rng([seed, int.from_bytes(stream.encode()[:8], "big"), epoch, index])
