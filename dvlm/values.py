@@ -173,4 +173,4 @@ def generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Gener
     """
     import numpy
 
-    return numpy.random.default_rng([seed, int.from_bytes(stream.encode()[:8], "big"), epoch, index])
+    return numpy.random.default_rng([seed, int.from_bytes(stream.encode(), "big"), epoch, index])
