@@ -63,7 +63,6 @@ class Dialogue:
     file: Path
     line: int
     images: tuple[Path, ...]
-    sizes: tuple[tuple[int, int], ...]
     messages: tuple[dict[str, Any], ...]
 
     @property
@@ -174,3 +173,7 @@ def generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Gener
     import numpy
 
     return numpy.random.default_rng([seed, int.from_bytes(stream.encode(), "big"), epoch, index])
+
+
+class InputError(ValueError):
+    """What a user can mend: a bad record, file, or setting. Verbs print its message without a traceback."""

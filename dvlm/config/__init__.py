@@ -1,0 +1,31 @@
+"""The configuration: one file a group, each knob with its meaning, unit, default and checks."""
+
+from dvlm.config.augmentation import AugmentationConfig, OpConfig
+from dvlm.config.callbacks import CallbacksConfig
+from dvlm.config.data import DataConfig, DemoConfig
+from dvlm.config.logger import LoggerConfig, WandbConfig
+from dvlm.config.model import ModelConfig
+from dvlm.config.optim import OptimConfig, SchedulerKwargs
+from dvlm.config.rlhf import RlhfConfig
+from dvlm.config.roots import ExportConfig, TrainConfig, ValidateConfig
+from dvlm.config.trainer import TrainerConfig
+from dvlm.config.tuner import TunerConfig
+
+__all__ = [
+    "AugmentationConfig",
+    "CallbacksConfig",
+    "DataConfig",
+    "DemoConfig",
+    "ExportConfig",
+    "LoggerConfig",
+    "ModelConfig",
+    "OpConfig",
+    "OptimConfig",
+    "RlhfConfig",
+    "SchedulerKwargs",
+    "TrainConfig",
+    "TrainerConfig",
+    "TunerConfig",
+    "ValidateConfig",
+    "WandbConfig",
+]

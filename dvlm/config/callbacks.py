@@ -1,0 +1,21 @@
+"""Group `callbacks`: what a person watches during a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvlm.config.knob import at_least, knob, one_of
+
+
+@dataclass
+class CallbacksConfig:
+    """What a person watches during a run."""
+
+    progress: str = knob("auto", "bar | lines | none; auto: a bar on a terminal, else one line every so often")
+    sample_pictures: int = knob(4, "validation samples drawn with truth and greedy answer at each validation", "samples")
+    sample_max_new_tokens: int = knob(384, "longest answer in these pictures", "tokens")
+
+    def __post_init__(self) -> None:
+        one_of("callbacks.progress", self.progress, ("auto", "bar", "lines", "none"))
+        at_least("callbacks.sample_pictures", self.sample_pictures, 0)
+        at_least("callbacks.sample_max_new_tokens", self.sample_max_new_tokens, 1)

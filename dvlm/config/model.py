@@ -1,0 +1,25 @@
+"""Group `model`: which Qwen3-VL, and how it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvlm.config.knob import at_least, knob, one_of
+
+DTYPES = ("float32", "bfloat16")
+ATTENTION = ("sdpa", "flash_attention_2", "eager")
+
+
+@dataclass
+class ModelConfig:
+    """Which Qwen3-VL, and how it is loaded."""
+
+    model: str = knob("???", "local directory or hub id of the base model; `tiny` builds the embedded one", path=True)
+    torch_dtype: str = knob("bfloat16", "dtype of frozen weights and of the compute; what trains is kept in float32")
+    attn_impl: str = knob("sdpa", "attention: sdpa | flash_attention_2 (GPU) | eager")
+    max_model_len: int = knob("${global_max_length}", "longest row the model sees", "tokens")
+
+    def __post_init__(self) -> None:
+        one_of("model.torch_dtype", self.torch_dtype, DTYPES)
+        one_of("model.attn_impl", self.attn_impl, ATTENTION)
+        at_least("model.max_model_len", self.max_model_len, 1)

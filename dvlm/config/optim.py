@@ -1,0 +1,50 @@
+"""Group `optim`: the optimizer, its learning rates, and their schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dvlm.config.knob import at_least, knob, one_of, within
+
+SCHEDULES = ("cosine_warmup_with_min_lr",)
+
+
+@dataclass
+class SchedulerKwargs:
+    """Parameters of the schedule."""
+
+    min_lr: float = knob(1e-6, "learning rate of the last step; other groups end on it in proportion")
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, its learning rates, and their schedule."""
+
+    optimizer: str = knob("multimodal", "multimodal (each tower its own learning rate) | adamw (one for all)")
+    learning_rate: float = knob(1e-4, "peak learning rate of the language model and of what has none of its own")
+    vit_lr: float | None = knob(None, "peak learning rate of the vision trunk; null: learning_rate")
+    aligner_lr: float | None = knob(None, "peak learning rate of the aligner; null: learning_rate")
+    weight_decay: float = knob(0.1, "decoupled weight decay of matrices; vectors have none")
+    adam_beta1: float = knob(0.9, "decay of the first moment")
+    adam_beta2: float = knob(0.95, "decay of the second moment")
+    adam_epsilon: float = knob(1e-8, "floor of the second moment's root")
+    max_grad_norm: float | None = knob(1.0, "gradient norm above which gradients are scaled down; null: never")
+    warmup_ratio: float = knob(0.1, "share of the steps with a rising learning rate")
+    lr_scheduler_type: str = knob("cosine_warmup_with_min_lr", "the schedule after the warm-up")
+    lr_scheduler_kwargs: SchedulerKwargs = field(default_factory=SchedulerKwargs)
+
+    def __post_init__(self) -> None:
+        one_of("optim.optimizer", self.optimizer, ("multimodal", "adamw"))
+        one_of("optim.lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
+        for name in ("learning_rate", "vit_lr", "aligner_lr", "adam_epsilon", "max_grad_norm"):
+            at_least(f"optim.{name}", getattr(self, name), 0.0, above=True)
+        at_least("optim.weight_decay", self.weight_decay, 0.0)
+        for name in ("adam_beta1", "adam_beta2", "warmup_ratio"):
+            within(f"optim.{name}", getattr(self, name), 0.0, 1.0)
+        if not 0 <= self.lr_scheduler_kwargs.min_lr <= self.learning_rate:
+            raise ValueError(
+                f"optim.lr_scheduler_kwargs.min_lr is {self.lr_scheduler_kwargs.min_lr}, "
+                f"expected a number from 0 to learning_rate ({self.learning_rate})"
+            )
+        if self.optimizer == "adamw" and (self.vit_lr or self.aligner_lr):
+            raise ValueError("optim.vit_lr and aligner_lr need optim.optimizer=multimodal, but it is adamw")

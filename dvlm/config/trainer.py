@@ -1,0 +1,35 @@
+"""Group `trainer`: how long, on what, and when to evaluate and save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvlm.config.knob import at_least, knob, one_of
+
+
+@dataclass
+class TrainerConfig:
+    """How long, on what, and when to evaluate and save. Steps are optimizer steps."""
+
+    num_train_epochs: int = knob(1, "passes over the records, each paired anew", "epochs")
+    max_steps: int | None = knob(None, "stop after this many steps; null: all planned", "steps")
+    accelerator: str = knob("auto", "auto | cpu | gpu")
+    devices: int = knob(1, "processes on this node, each with one device")
+    gradient_checkpointing: bool = knob(False, "recompute activations in the backward pass: less memory, more time")
+    eval_steps: int | None = knob(None, "validate every so many steps; null: at start and end only", "steps")
+    eval_at_start: bool = knob(True, "validate before the first step")
+    save_steps: int | None = knob(None, "save every so many steps; null: at the end only", "steps")
+    save_delay_steps: int = knob(0, "hold back step and best checkpoints before this step", "steps")
+    save_total_limit: int | None = knob(None, "step checkpoints to keep, beside best and last; null: all", "checkpoints")
+    metric_for_best_model: str = knob("eval/loss", "the metric of `best`, and of early stopping")
+    greater_is_better: bool = knob(False, "whether a larger metric is a better one")
+    early_stopping_patience: int | None = knob(None, "stop after so many validations without a better one", "validations")
+    logging_steps: int = knob(1, "log every so many steps", "steps")
+
+    def __post_init__(self) -> None:
+        one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+        for name in ("num_train_epochs", "max_steps", "devices", "eval_steps", "save_steps", "save_total_limit"):
+            at_least(f"trainer.{name}", getattr(self, name), 1)
+        at_least("trainer.early_stopping_patience", self.early_stopping_patience, 1)
+        at_least("trainer.logging_steps", self.logging_steps, 1)
+        at_least("trainer.save_delay_steps", self.save_delay_steps, 0)

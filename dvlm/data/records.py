@@ -1,0 +1,164 @@
+"""JSONL lines become checked values. Every error names `file:line`, the field, the value and what was expected."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dvlm.data.dialogue import parse_dialogue
+from dvlm.geometry.shapes import Kind, Shapes
+from dvlm.values import Annotation, Dialogue, InputError, Record
+
+SPECIAL_FORM = "<|"
+GEOMETRY = {kind.key: kind for kind in Kind}
+FIELDS = {"images", "width", "height", "summary", "objects"}
+
+
+def read(file: Path, limit: int | None = None) -> list[Record] | list[Dialogue]:
+    """The first `limit` lines of a JSONL file, all records or all dialogues; raises InputError at the first bad line."""
+    parsed: list[Any] = []
+    for line, text in lines(file):
+        if limit is not None and len(parsed) == limit:
+            break
+        parsed.append(parse(file, line, text))
+        if type(parsed[-1]) is not type(parsed[0]):
+            raise InputError(f"{file}:{line}: messages: a file holds records or dialogues, not both; split it in two")
+    if not parsed:
+        raise InputError(f"{file}: no records: the file is empty")
+    return parsed
+
+
+def lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The (line number, text) of each non-blank line, UTF-8, a byte order mark and Windows ends allowed."""
+    try:
+        handle = file.open("rb")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}; check data.train_jsonl and data.val_jsonl") from error
+    with handle:
+        for number, raw in enumerate(handle, 1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{file}:{number}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+            if text:
+                yield number, text
+
+
+def parse(file: Path, line: int, text: str) -> Record | Dialogue:
+    """One line: a record, or a dialogue where the line has `messages`."""
+    fail = failing(file, line)
+    try:
+        row = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise fail("json", f"{error.msg} at column {error.colno}", "one JSON object a line") from error
+    except ValueError as error:
+        raise fail("json", str(error), "standard JSON with distinct keys and finite numbers") from error
+    if not isinstance(row, dict):
+        raise fail("json", type(row).__name__, "one JSON object a line")
+    return parse_dialogue(file, line, row, fail) if "messages" in row else _record(file, line, row, fail)
+
+
+def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
+    """What builds this line's errors: fail(field, value, expected)."""
+
+    def fail(field: str, value: Any, expected: str) -> InputError:
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return InputError(f"{file}:{line}: {field}: {shown[:200]}; expected {expected}")
+
+    return fail
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"key '{twice}' appears twice")
+    return dict(pairs)
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def _record(file: Path, line: int, row: dict[str, Any], fail: Callable[..., InputError]) -> Record:
+    unknown = set(row) - FIELDS
+    if unknown:
+        raise fail("fields", sorted(unknown), f"only {', '.join(sorted(FIELDS))}")
+    images = row.get("images")
+    if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], str) or not images[0]:
+        raise fail("images", images, "a list with one path")
+    width, height = (_size(row, name, fail) for name in ("width", "height"))
+    objects = row.get("objects")
+    if objects is None and row.get("summary") is None:
+        raise fail("objects", None, "objects (a list, possibly empty), or a summary")
+    return Record(
+        file=file,
+        line=line,
+        image=file.parent / images[0],
+        width=width,
+        height=height,
+        objects=None if objects is None else _objects(objects, width, height, fail),
+        summary=_text("summary", row["summary"], fail) if row.get("summary") is not None else None,
+    )
+
+
+def _size(row: dict[str, Any], name: str, fail: Callable[..., InputError]) -> int:
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise fail(name, value, "a whole number of pixels above 0")
+    return value
+
+
+def _text(field: str, value: Any, fail: Callable[..., InputError]) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise fail(field, value, "a non-empty text")
+    if SPECIAL_FORM in value:
+        raise fail(field, value, f"no special token: '{SPECIAL_FORM}' would change the structure of the turn")
+    return value
+
+
+def _objects(objects: Any, width: int, height: int, fail: Callable[..., InputError]) -> Annotation:
+    if not isinstance(objects, list):
+        raise fail("objects", objects, "a list")
+    shapes, descs = [], []
+    for index, item in enumerate(objects):
+        name = f"objects[{index}]"
+        if not isinstance(item, dict):
+            raise fail(name, item, "an object with one geometry and a desc")
+        shapes.append(_shape(name, item, fail))
+        descs.append(_text(f"{name}.desc", item.get("desc"), fail))
+    return Annotation(width, height, Shapes.build(shapes), tuple(descs))
+
+
+def _shape(name: str, item: dict[str, Any], fail: Callable[..., InputError]) -> tuple[Kind, list[float]]:
+    unknown = set(item) - set(GEOMETRY) - {"desc", "line_points"}
+    if unknown:
+        raise fail(name, sorted(unknown), f"only desc and one of {', '.join(GEOMETRY)}")
+    present = [key for key in GEOMETRY if key in item]
+    if len(present) != 1:
+        raise fail(name, present, f"exactly one geometry of {', '.join(GEOMETRY)}")
+    key, flat = present[0], item[present[0]]
+    if not isinstance(flat, list) or not all(_finite(value) for value in flat):
+        raise fail(f"{name}.{key}", flat, "a list of finite numbers")
+    _check_count(f"{name}.{key}", GEOMETRY[key], flat, fail)
+    if "line_points" in item and (key != "line" or item["line_points"] != len(flat) // 2):
+        raise fail(f"{name}.line_points", item["line_points"], f"{len(flat) // 2}, on a line only")
+    return GEOMETRY[key], [float(value) for value in flat]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_count(name: str, kind: Kind, flat: list[float], fail: Callable[..., InputError]) -> None:
+    if kind is Kind.BBOX and len(flat) != 4:
+        raise fail(name, flat, "4 numbers: x1, y1, x2, y2")
+    if kind is Kind.BBOX and (flat[0] > flat[2] or flat[1] > flat[3]):
+        raise fail(name, flat, "x1 <= x2 and y1 <= y2")
+    if kind is Kind.QUAD and len(flat) != 8:
+        raise fail(name, flat, "8 numbers: four corners x, y")
+    if kind is Kind.LINE and (len(flat) < 4 or len(flat) % 2):
+        raise fail(name, flat, "an even number of at least 4 numbers")
