@@ -57,6 +57,23 @@ class Shapes:
         """The points (n, 2) of shape `index`: a view."""
         return self.points[self.starts[index] : self.starts[index + 1]]
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of points of each shape, (k,)."""
+        return np.diff(self.starts)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """The bounding boxes (k, 4) as x1, y1, x2, y2."""
+        if not len(self):
+            return np.zeros((0, 4))
+        low = np.minimum.reduceat(self.points, self.starts[:-1])
+        return np.concatenate([low, np.maximum.reduceat(self.points, self.starts[:-1])], axis=1)
+
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Shapes:
         """The shapes at `indices`, in that order."""
-        return Shapes.build((self.kind(int(i)), self.of(int(i)).reshape(-1).tolist()) for i in indices)
+        chosen = np.asarray(indices, np.int64).reshape(-1)
+        counts = self.counts[chosen]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], counts)
+        return Shapes(kinds=self.kinds[chosen], points=self.points[rows], starts=starts)

@@ -1,0 +1,61 @@
+"""The pipeline: a pure value that draws what happens to a turn's images, without a pixel.
+
+record's Annotation -> Scene -> op.draw, op by op -> Drawn -> render (pixels)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dvlm.augmentation.build import build_op
+from dvlm.augmentation.op import Op
+from dvlm.augmentation.scene import Scene
+from dvlm.values import Annotation, Drawn
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Ops in the order of the YAML file; `bypass_prob` is the share of turns that stay clean."""
+
+    ops: tuple[Op, ...] = ()
+    bypass_prob: float = 0.0
+
+    @classmethod
+    def build(cls, ops: Sequence[Mapping[str, Any]], bypass_prob: float = 0.0) -> Pipeline:
+        """From items such as `{"name": "hflip", "params": {"prob": 0.3}}`.
+
+        Raises ValueError that names the key of an unknown op, an unknown parameter or a bad value.
+        """
+        if not 0 <= bypass_prob <= 1:
+            raise ValueError(f"augmentation.bypass_prob must be in [0, 1], got {bypass_prob}")
+        built = tuple(build_op(item, f"augmentation.ops[{index}]") for index, item in enumerate(ops))
+        return cls(ops=built, bypass_prob=bypass_prob)
+
+    def clean(self) -> Pipeline:
+        """The pipeline of bypassed, validation and inference images: only the ops that always hold."""
+        return Pipeline(ops=tuple(op for op in self.ops if op.always))
+
+    def draw(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """What becomes of each image of one turn: its annotation afterwards, and the steps for its pixels.
+
+        One coin decides whether the whole turn bypasses; then each image has its own generator, so that its draws do
+        not depend on what the other images are.
+        """
+        bypassed = rng.random() < self.bypass_prob
+        ops = self.clean().ops if bypassed else self.ops
+        children = rng.spawn(len(annotations))
+        return tuple(_draw_image(ops, each, child) for each, child in zip(annotations, children, strict=True))
+
+
+def _draw_image(ops: tuple[Op, ...], annotation: Annotation, rng: np.random.Generator) -> Drawn:
+    """Each op has a coin and a seed of its own: another `prob` for one op leaves the draws of the others alone."""
+    coins, seeds = rng.random(len(ops)), rng.integers(2**63, size=len(ops))
+    scene = Scene.of(annotation)
+    for op, coin, seed in zip(ops, coins, seeds, strict=True):
+        if op.applies(coin):
+            scene = op.draw(scene, np.random.default_rng(seed))
+    return scene.finish()
