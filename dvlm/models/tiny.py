@@ -1,8 +1,8 @@
 """A whole Qwen3-VL of about a million random parameters, built on the spot: for smoke runs, tests and demonstrations.
 
 The directory is an ordinary checkpoint: `Qwen3VLForConditionalGeneration.from_pretrained` and
-`AutoProcessor.from_pretrained` read it offline. Only its size, its weights and the generation marks in its chat template
-differ from a released one.
+`AutoProcessor.from_pretrained` read it offline. Only its size, its weights and the generation marks in its chat
+template differ from a released one.
 """
 
 from __future__ import annotations
@@ -109,41 +109,41 @@ def _write(directory: Path, *, seed: int, tie: bool, spec: TinySpec) -> None:
     from transformers import GenerationConfig
 
     tokenizer = _tokenizer(spec)
-    config = _config(tokenizer, tie=tie, spec=spec)
-    model = _model(config, seed=seed, spec=spec)
-    # The values of the released checkpoints: whoever wants greedy decoding has to say so there, too.
+    model = _model(_config(tokenizer, tie=tie, spec=spec), seed=seed, spec=spec)
+    ids = tokenizer.get_vocab()
+    # Sampling, as the released checkpoints have it: whoever wants greedy decoding has to say so there, too.
     model.generation_config = GenerationConfig(
-        bos_token_id=config.text_config.bos_token_id,
-        eos_token_id=[config.text_config.eos_token_id, config.text_config.bos_token_id],
-        pad_token_id=config.text_config.bos_token_id,
+        bos_token_id=ids[text.END_OF_TEXT],
+        eos_token_id=[ids[text.END_OF_TURN], ids[text.END_OF_TEXT]],
+        pad_token_id=ids[text.END_OF_TEXT],
         do_sample=True,
         temperature=0.7,
         top_p=0.8,
         top_k=20,
     )
     model.save_pretrained(directory)
+    # The weights' writer leaves them to their owner alone; others may read them as they may read the rest.
+    (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
     _save_processor(directory, tokenizer, spec)
 
 
 def _tokenizer(spec: TinySpec) -> Qwen2Tokenizer:
     from transformers import Qwen2Tokenizer
 
-    return Qwen2Tokenizer(
-        tokenizer_object=text.train(spec.merges),
-        eos_token=text.END_OF_TURN,
-        pad_token=text.END_OF_TEXT,
-        unk_token=None,
-        additional_special_tokens=list(text.CONTROL_TOKENS[1:]),
-        model_max_length=262144,
-    )
+    settings: dict[str, Any] = {
+        "eos_token": text.END_OF_TURN,
+        "pad_token": text.END_OF_TEXT,
+        "unk_token": None,
+        "additional_special_tokens": list(text.CONTROL_TOKENS[1:]),
+        "model_max_length": 262144,
+    }
+    return Qwen2Tokenizer(tokenizer_object=text.train(spec.merges), **settings)
 
 
 def _config(tokenizer: Qwen2Tokenizer, *, tie: bool, spec: TinySpec) -> Qwen3VLConfig:
     from transformers import Qwen3VLConfig
 
-    def token(name: str) -> int:
-        return int(tokenizer.convert_tokens_to_ids(name))
-
+    ids = tokenizer.get_vocab()
     text_config: dict[str, Any] = {
         # A few rows more than there are tokens, as in the released checkpoints.
         "vocab_size": -(-len(tokenizer) // 64) * 64,
@@ -160,8 +160,8 @@ def _config(tokenizer: Qwen2Tokenizer, *, tie: bool, spec: TinySpec) -> Qwen3VLC
             "mrope_interleaved": True,
             "mrope_section": spec.mrope_section,
         },
-        "bos_token_id": token(text.END_OF_TEXT),
-        "eos_token_id": token(text.END_OF_TURN),
+        "bos_token_id": ids[text.END_OF_TEXT],
+        "eos_token_id": ids[text.END_OF_TURN],
         "tie_word_embeddings": tie,
     }
     vision_config: dict[str, Any] = {
@@ -179,10 +179,10 @@ def _config(tokenizer: Qwen2Tokenizer, *, tie: bool, spec: TinySpec) -> Qwen3VLC
     return Qwen3VLConfig(
         text_config=text_config,
         vision_config=vision_config,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=tie,
         dtype="float32",
     )

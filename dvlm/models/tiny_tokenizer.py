@@ -51,7 +51,8 @@ PRETOKENIZER = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# Qwen3-VL's ChatML; the generation marks (which the released template lacks) let a processor say what the assistant wrote.
+# Qwen3-VL's ChatML. The generation marks, which the released template lacks, let a processor say what the assistant
+# wrote.
 CHAT_TEMPLATE = """\
 {%- macro render(content) -%}
     {%- if content is string -%}
@@ -93,6 +94,8 @@ _ATTRIBUTES = {
     "安装": ("符合要求", "不符合要求", "已插入", "未插入", "有保护", "弯曲半径合理"),
 }
 _STATES = ("显示完整", "只显示部分", "无需安装")
+# One token each, as in Qwen's vocabulary.
+_ROLES = "system\nuser\nassistant\n"
 _PROSE = (
     "请描述图片中的所有物体",
     "请用一行文字总结每张图片",
@@ -100,7 +103,6 @@ _PROSE = (
     "你是通信机柜质检助手。请按从上到下、从左到右的顺序列出图片中的物体，并输出JSON，坐标归一化到0到1000的整数。",
     "你是通信机柜检查员，只输出一个JSON对象，键为图片编号，值为物体列表或一行总结。",
     "You are a helpful assistant. Describe all objects in the image, output JSON only.",
-    "system\nuser\nassistant\n",
     "通过\n理由: 所有设备安装规范，无明显问题",
     "不通过\n理由: 线缆未绑扎，标签缺失，需要整改",
 )
@@ -123,7 +125,7 @@ def corpus() -> list[str]:
             f'{{"图片_1": [{{{place}, "desc": "{desc}/{other}"}}, {{{place}, "desc": "{desc}"}}], "图片_2": []}}'
         )
     summaries = [f'{{"图片_1": "{a}×1/{b}×3", "图片_2": "{b}×2"}}' for a, b in product(_TYPES, repeat=2)]
-    return [*answers, *summaries, *(text for text in _PROSE for _ in range(30))]
+    return [*answers, *summaries, *(text for text in _PROSE for _ in range(30)), *[_ROLES] * 200]
 
 
 def train(merges: int) -> Tokenizer:
