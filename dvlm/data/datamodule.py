@@ -1,0 +1,163 @@
+"""The LightningDataModule: it serves a plan as one Lightning epoch, the same on every rank and for any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dvlm.augmentation.pipeline import Pipeline
+from dvlm.config import DataConfig
+from dvlm.data import plan as planning
+from dvlm.data import records, verify
+from dvlm.data.collate import collate
+from dvlm.data.encode import Encoder
+from dvlm.data.line import Line
+from dvlm.data.messages import Prompts
+from dvlm.data.plan import Plan
+from dvlm.values import Batch, InputError, Sample
+
+
+class PackDataset(Dataset[Batch]):
+    """Item k is pack k of the plan, collated: a pure function of the plan and the line."""
+
+    def __init__(self, line: Line, plan: Plan, *, packing: bool) -> None:
+        self.line, self.plan, self.packing = line, plan, packing
+
+    def __len__(self) -> int:
+        return len(self.plan.packs)
+
+    def __getitem__(self, index: int) -> Batch:
+        pack = self.plan.packs[index]
+        return collate(
+            [self.line.sample(epoch, turn) for epoch, turn in pack.samples],
+            packing=self.packing,
+            pad_id=self.line.encoder.processor.tokenizer.pad_token_id,
+            supervised_in_step=self.plan.supervised_in_step(index),
+            pack=index,
+            filler=pack.filler,
+        )
+
+
+class RankSampler(Sampler[int]):
+    """The packs of one rank, from pack `start` of the rank on. Its length stays whole: Lightning counts by it."""
+
+    def __init__(self, packs: int, *, rank: int, world_size: int, start: int = 0) -> None:
+        self.packs, self.rank, self.world_size, self.start = packs, rank, world_size, start
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.rank + self.start * self.world_size, self.packs, self.world_size)
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.packs, self.world_size))
+
+
+class CaptionDataModule(L.LightningDataModule):
+    """Training and validation packs of `config`, checked and planned on construction.
+
+    Raises InputError for bad records, too long samples, or a step that the world size does not divide.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        augmentation: Pipeline,
+        encoder: Encoder,
+        seed: int,
+        epochs: int,
+        max_length: int,
+        world_size: int,
+    ) -> None:
+        super().__init__()
+        if config.packs_per_step % world_size:
+            raise InputError(
+                f"data.packs_per_step is {config.packs_per_step}, which {world_size} ranks do not divide; "
+                f"use a multiple of {world_size}"
+            )
+        self.config, self.encoder, self.world_size = config, encoder, world_size
+        self.max_length, self.seed = max_length, seed
+        self.prompts = Prompts.of(config)
+        self.train_line = self._line(Path(config.train_jsonl), augmentation)
+        self.train_plan = self._plan(self.train_line, epochs)
+        self.val_line = self._line(Path(config.val_jsonl), augmentation.clean()) if config.val_jsonl else None
+        self.val_plan = self._plan(self.val_line, 1, shuffle=False) if self.val_line else None
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of one rank in an optimizer step."""
+        return self.config.packs_per_step // self.world_size
+
+    def _line(self, file: Path, augmentation: Pipeline) -> Line:
+        parts = records.read(file, self.config.sample_limit)
+        verify.check(parts, self.config)
+        return Line(
+            parts=parts,
+            augmentation=augmentation,
+            prompts=self.prompts,
+            encoder=self.encoder,
+            seed=self.seed,
+            images_per_user_turn=self.config.images_per_user_turn,
+            summary_ratio=self.config.summary_ratio,
+        )
+
+    def _plan(self, line: Line, epochs: int, *, shuffle: bool = True) -> Plan:
+        return planning.build(
+            lambda epoch: line.lengths(epoch, range(line.turns)),
+            epochs=epochs,
+            seed=self.seed,
+            max_length=self.max_length,
+            packing=self.config.packing,
+            samples_per_pack=self.config.samples_per_pack,
+            packs_per_step=self.config.packs_per_step,
+            truncation=self.config.truncation,
+            place=lambda epoch, index: line.turn(epoch, index).place,
+            shuffle=shuffle,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The training packs of this rank, from the micro-batch on that Lightning has reached."""
+        loop = self.trainer.fit_loop.epoch_loop if self.trainer else None
+        start = loop.batch_progress.current.ready if loop else 0
+        return self._loader(PackDataset(self.train_line, self.train_plan, packing=self.config.packing), start)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """The validation packs of this rank; an empty list without validation records."""
+        if self.val_line is None or self.val_plan is None:
+            return []
+        return self._loader(PackDataset(self.val_line, self.val_plan, packing=self.config.packing), 0)
+
+    def _loader(self, dataset: PackDataset, start: int) -> DataLoader[Batch]:
+        workers = self.config.dataloader_num_workers
+        rank = self.trainer.global_rank if self.trainer else 0
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=RankSampler(len(dataset), rank=rank, world_size=self.world_size, start=start),
+            num_workers=workers,
+            pin_memory=self.config.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=False,
+            worker_init_fn=_start_worker,
+            prefetch_factor=2 if workers else None,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning would rebuild the frozen batch field by field; it moves itself."""
+        return batch.to(device, non_blocking=True)
+
+    def validation_samples(self, count: int) -> list[Sample]:
+        """The first `count` validation samples in the order of the plan, for pictures."""
+        if self.val_line is None or self.val_plan is None:
+            return []
+        named = sorted({name for pack in self.val_plan.packs for name in pack.samples})
+        return [self.val_line.sample(epoch, index) for epoch, index in named[:count]]
+
+
+def _start_worker(_: int) -> None:
+    # A worker is one of several: threads of its own would fight theirs.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,122 @@
+"""Messages become token ids, labels, positions and pixels, through the model's own chat template and processor.
+
+The prompt and each answer are tokenised on their own, at the boundary where generation starts: so a supervised token is
+one that the model will have to produce, whatever the tokenizer would merge across the boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+
+from dvlm.values import Drawn, InputError, Sample, Turn
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the rendered conversation, and whether its tokens are supervised."""
+
+    text: str
+    supervised: bool
+
+
+class RopeIndex:
+    """M-RoPE positions without a model: transformers' own method on nothing but the configuration."""
+
+    get_rope_index = Qwen3VLModel.get_rope_index
+    get_vision_position_ids = Qwen3VLModel.get_vision_position_ids
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __call__(self, ids: torch.Tensor, types: torch.Tensor, grid: torch.Tensor | None) -> torch.Tensor:
+        """Positions (3, L) of one sample: `ids` and `types` (L,), `grid` (I, 3)."""
+        positions, _ = self.get_rope_index(ids[None], types[None], image_grid_thw=grid)  # type: ignore[arg-type]
+        return positions[:, 0]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes turns with `processor`; `model_config` is the Qwen3-VL configuration that positions depend on."""
+
+    processor: Any
+    model_config: Any
+
+    def segments(self, messages: Sequence[dict[str, Any]]) -> list[Segment]:
+        """The conversation cut at the boundaries of its answers; what follows the last answer is left out."""
+        end = self.processor.tokenizer.eos_token
+        done, parts = "", []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self._render(messages[:index], add_generation_prompt=True)
+            whole = self._render(messages[: index + 1])
+            if not (whole.startswith(prompt) and prompt.startswith(done)):
+                raise InputError("the chat template rewrites earlier messages: its prompt is no prefix of the whole")
+            stop = whole.index(end, len(prompt)) + len(end)
+            parts += [Segment(prompt[len(done) :], False), Segment(whole[len(prompt) : stop], True)]
+            done = whole[:stop]
+        return parts
+
+    def prompt(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The text before the last answer, generation prompt included."""
+        return self._render([*messages][:-1] if messages[-1]["role"] == "assistant" else messages, True)
+
+    def _render(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
+        return self.processor.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+
+    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        """Placeholders of images of (width, height) pixels, without their pixels."""
+        if not sizes:
+            return []
+        counted = self.processor._get_num_multimodal_tokens(image_sizes=[(height, width) for width, height in sizes])
+        return counted["num_image_tokens"]
+
+    def lengths(
+        self, segments: Sequence[Sequence[Segment]], sizes: Sequence[Sequence[tuple[int, int]]]
+    ) -> NDArray[np.int64]:
+        """(n, 2): tokens and supervised tokens of n conversations with images of the given (width, height)."""
+        texts = [segment.text for parts in segments for segment in parts]
+        encoded = self.processor.tokenizer(texts, return_attention_mask=False)["input_ids"]
+        counts = iter([len(ids) for ids in encoded])
+        rows = []
+        for parts, images in zip(segments, sizes, strict=True):
+            own = [(next(counts), part.supervised) for part in parts]
+            # A placeholder stands in the text once for each image and is repeated by the processor.
+            tokens = sum(count for count, _ in own) + sum(self.image_tokens(images)) - len(images)
+            rows.append((tokens, sum(count for count, supervised in own if supervised)))
+        return np.array(rows, np.int64).reshape(-1, 2)
+
+    def encode(
+        self, turn: Turn, messages: Sequence[dict[str, Any]], drawn: tuple[Drawn, ...], pixels: list[NDArray[np.uint8]]
+    ) -> Sample:
+        """One sample; `pixels` are the rendered RGB images (H, W, 3) uint8 in order."""
+        parts = self.segments(messages)
+        out = self.processor(text=[part.text for part in parts], images=pixels or None)
+        grid, types = out.get("image_grid_thw"), out.get("mm_token_type_ids")
+        ids = torch.tensor([token for row in out["input_ids"] for token in row])
+        kinds = torch.tensor([kind for row in types for kind in row]) if types else torch.zeros_like(ids)
+        supervised = torch.cat(
+            [torch.full((len(row),), part.supervised) for row, part in zip(out["input_ids"], parts, strict=True)]
+        )
+        return Sample(
+            turn=turn,
+            input_ids=ids,
+            labels=torch.where(supervised, ids, IGNORED),
+            mm_token_type_ids=kinds,
+            rope=RopeIndex(self.model_config)(ids, kinds, grid),
+            pixel_values=out.get("pixel_values"),
+            image_grid_thw=grid,
+            drawn=drawn,
+            answer="".join(item["text"] for item in messages[-1]["content"]),
+        )

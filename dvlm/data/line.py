@@ -1,0 +1,95 @@
+"""The straight line of a sample, one call an arrow: (seed, epoch, index) -> Turn -> Drawn -> messages -> Sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvlm.augmentation.pipeline import Pipeline
+from dvlm.augmentation.render import render
+from dvlm.data import images, messages, pairing
+from dvlm.data.encode import Encoder
+from dvlm.data.messages import Prompts
+from dvlm.geometry.shapes import Shapes
+from dvlm.values import Annotation, Dialogue, Drawn, InputError, Record, Sample, Turn, generator
+
+CHUNK = 256  # turns whose texts are tokenised in one call
+
+
+@dataclass(frozen=True)
+class Line:
+    """Everything that turns (epoch, index) into a sample; it holds no state and draws only from (seed, epoch, index)."""
+
+    parts: Sequence[Record] | Sequence[Dialogue]
+    augmentation: Pipeline
+    prompts: Prompts
+    encoder: Encoder
+    seed: int
+    images_per_user_turn: int
+    summary_ratio: float
+
+    @property
+    def turns(self) -> int:
+        """Turns of one epoch."""
+        per_turn = 1 if isinstance(self.parts[0], Dialogue) else self.images_per_user_turn
+        return pairing.turn_count(len(self.parts), per_turn)
+
+    def turn(self, epoch: int, index: int) -> Turn:
+        """Turn `index` of `epoch`."""
+        return pairing.pair(
+            self.parts,
+            epoch,
+            index,
+            seed=self.seed,
+            per_turn=self.images_per_user_turn,
+            summary_ratio=self.summary_ratio,
+        )
+
+    def draw(self, turn: Turn) -> tuple[Drawn, ...]:
+        """What augmentation decides for the turn's images, without their pixels."""
+        if turn.dialogue is not None:
+            # Its answer is free text, whose coordinates nobody can move along: its images stay as they are.
+            sizes = [_located(turn, images.size, path) for path in turn.images]
+            return tuple(Drawn(Annotation(width, height, Shapes.build([]), ())) for width, height in sizes)
+        blank = Shapes.build([])
+        annotations = [r.objects or Annotation(r.width, r.height, blank, ()) for r in turn.records]
+        return self.augmentation.draw(annotations, generator(self.seed, "augment", turn.epoch, turn.index))
+
+    def messages(self, turn: Turn, drawn: tuple[Drawn, ...]) -> list[dict[str, Any]]:
+        """The turn as messages, the answer last."""
+        return messages.build(turn, drawn, self.prompts)
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """The encoded sample, pixels and all; raises InputError naming file and line."""
+        turn = self.turn(epoch, index)
+        drawn = self.draw(turn)
+        pixels = [
+            render(_located(turn, images.load, path), decided) for path, decided in zip(turn.images, drawn, strict=True)
+        ]
+        return self.encoder.encode(turn, self.messages(turn, drawn), drawn, pixels)
+
+    def lengths(self, epoch: int, indices: Iterable[int]) -> NDArray[np.int64]:
+        """(n, 2): tokens and supervised tokens of the turns at `indices`, exact, from geometry and text alone."""
+        wanted = list(indices)
+        chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
+        return np.concatenate([self._chunk_lengths(epoch, chunk) for chunk in chunks] or [np.zeros((0, 2), np.int64)])
+
+    def _chunk_lengths(self, epoch: int, indices: list[int]) -> NDArray[np.int64]:
+        segments, sizes = [], []
+        for index in indices:
+            turn = self.turn(epoch, index)
+            drawn = self.draw(turn)
+            segments.append(self.encoder.segments(self.messages(turn, drawn)))
+            sizes.append([(image.annotation.width, image.annotation.height) for image in drawn])
+        return self.encoder.lengths(segments, sizes)
+
+
+def _located(turn: Turn, read: Any, path: Any) -> Any:
+    try:
+        return read(path)
+    except images.ImageError as error:
+        raise InputError(f"{turn.place}: images: {error}") from error

@@ -1,0 +1,98 @@
+"""What must hold before training: records fit their modes, images exist, have the stated size, and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dvlm.config import DataConfig
+from dvlm.data import images
+from dvlm.data.records import failing, lines, parse
+from dvlm.values import Dialogue, InputError, Record
+
+AUTO_FULL = 2000
+OUTSIDE = 1.0  # pixels that a coordinate may lie beyond the image: labelling tools round
+
+
+def check(parts: Iterable[Record] | Iterable[Dialogue], config: DataConfig) -> None:
+    """Raise the first error among records or dialogues that were read already."""
+    listed = list(parts)
+    full = decodes(config, len(listed))
+    for part in listed:
+        for error in errors(part, config, full=full):
+            raise error
+
+
+def decodes(config: DataConfig, count: int) -> bool:
+    """Whether `count` images are decoded before training, or only their headers read."""
+    return config.verify_images == "full" or (config.verify_images == "auto" and count <= AUTO_FULL)
+
+
+def bad_lines(file: Path, config: DataConfig) -> Iterator[InputError]:
+    """Every error of a JSONL file, line by line; an unreadable file is one error."""
+    try:
+        numbered = list(lines(file))
+    except InputError as error:
+        yield error
+        return
+    full = decodes(config, len(numbered))
+    kinds = set()
+    for line, text in numbered:
+        try:
+            part = parse(file, line, text)
+        except InputError as error:
+            yield error
+            continue
+        kinds.add(type(part))
+        if len(kinds) > 1:
+            yield failing(file, line)("messages", type(part).__name__, "records or dialogues in one file, not both")
+            return
+        yield from errors(part, config, full=full)
+    if not numbered:
+        yield InputError(f"{file}: no records: the file is empty")
+
+
+def errors(part: Record | Dialogue, config: DataConfig, *, full: bool) -> Iterator[InputError]:
+    """The errors of one line that its text alone does not show."""
+    if isinstance(part, Dialogue):
+        for path in part.images:
+            yield from _image_errors(part, path, None, full=full)
+        return
+    fail = failing(part.file, part.line)
+    if config.summary_ratio > 0 and part.summary is None:
+        yield fail("summary", None, f"a summary, since data.summary_ratio is {config.summary_ratio}")
+    if config.summary_ratio < 1 and part.objects is None:
+        yield fail("objects", None, f"objects, since data.summary_ratio is {config.summary_ratio} (below 1)")
+    yield from _outside(part)
+    yield from _image_errors(part, part.image, (part.width, part.height), full=full)
+
+
+def _outside(record: Record) -> Iterator[InputError]:
+    if record.objects is None:
+        return
+    shapes = record.objects.shapes
+    for index in range(len(shapes)):
+        points = shapes.of(index)
+        if points.min() < -OUTSIDE or (points > (record.width + OUTSIDE, record.height + OUTSIDE)).any():
+            yield failing(record.file, record.line)(
+                f"objects[{index}].{shapes.kind(index).key}",
+                points.reshape(-1).tolist(),
+                f"pixels inside the image of {record.width}x{record.height}",
+            )
+
+
+def _image_errors(
+    part: Record | Dialogue, path: Path, stated: tuple[int, int] | None, *, full: bool
+) -> Iterator[InputError]:
+    fail = failing(part.file, part.line)
+    try:
+        actual = images.size(path)
+        if full:
+            images.load(path)
+    except images.ImageError as error:
+        yield fail("images", str(error), "an image file that decodes")
+        return
+    if stated is not None and actual != stated:
+        yield fail(
+            "width, height", f"{stated[0]}x{stated[1]}", f"the size of the image, {actual[0]}x{actual[1]} ({path})"
+        )
