@@ -76,7 +76,7 @@ class TinySpec:
 
 
 def prepare(root: Path, *, seed: int = 17, tie: bool = True, spec: TinySpec | None = None) -> Path:
-    """The checkpoint directory `root/tiny-<hash>`, built when it is not there yet (about 1 s after the imports).
+    """The checkpoint directory `root/tiny-<hash>`, built when it is not there yet (0.3 s after the imports).
 
     It appears by rename, so it is whole or absent, and processes that build it at once all end up with one directory.
     `tie` shares the head with the embeddings. The random state of the caller is left as it was.
