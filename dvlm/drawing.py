@@ -29,6 +29,7 @@ MOST = 8
 SMALLEST = 15  # pixels of the smallest text
 CROWD = 0.15  # the share of a picture that labels may cover before their text gets smaller
 MAX_LINES = 3  # of one label; what is longer ends in an ellipsis
+CELL = 4  # pixels; labels look for a place on a map of cells of this size
 SHIFT = 4  # cv2 takes points as integers in units of 1/16 pixel
 PAPER: Colour = (245, 245, 245)
 INK: Colour = (20, 20, 20)
@@ -155,19 +156,22 @@ def _label(
     size = _label_size(descs, width, height)
     shapes = [_parts(outline, kind, size) for outline, kind in zip(outlines, kinds, strict=True)]
     texts = [_wrap(desc, size, width // 2) for desc in descs]
-    obstacles = np.concatenate([*shapes, np.zeros((0, 4))])
-    labels: Boxes = np.zeros((0, 4))
+    busy = np.zeros((height // CELL + 1, width // CELL + 1))
+    for part in np.concatenate([*shapes, np.zeros((0, 4))]):
+        _occupy(busy, part, 1)
+    labels = []
     for anchors, lines in zip(shapes, texts, strict=True):
         w, h = max(text_size(line, size)[0] for line in lines) + 8, len(lines) * text_size("", size)[1]
         corners = _candidates(anchors, w, h, width, height)
         boxes = np.concatenate([corners, corners + (w, h)], axis=1)
-        cost = 6 * _covered(boxes, labels) + _covered(boxes, obstacles) + 0.05 * _distance(boxes, anchors) / size
-        labels = np.concatenate([labels, boxes[np.argmin(cost), None]])
+        cost = _occupied(busy, boxes) + 0.05 * _distance(boxes, anchors) / size
+        labels.append(boxes[np.argmin(cost)])
+        _occupy(busy, labels[-1], 6)
     for label, anchors, colour in zip(labels, shapes, colours, strict=True):
         if _distance(label[None], anchors)[0] > size / 2:
             _leader(canvas, label, anchors, colour)
-    for label, lines, colour in zip(labels.astype(int).tolist(), texts, colours, strict=True):
-        _write(canvas, label, lines, colour, size)
+    for label, lines, colour in zip(labels, texts, colours, strict=True):
+        _write(canvas, label.astype(int).tolist(), lines, colour, size)
 
 
 def _label_size(descs: Sequence[str], width: int, height: int) -> int:
@@ -195,7 +199,7 @@ def _parts(outline: NDArray[np.float64], kind: Kind, size: int) -> Boxes:
         steps = max(2, min(24, round(float(np.linalg.norm(end - start)) / size) + 1))
         parts.append(start + np.linspace(0, 1, steps)[:, None] * (end - start))
     points = np.concatenate(parts)
-    return np.concatenate([points - size / 4, points + size / 4], axis=1)
+    return np.concatenate([points - size / 2, points + size / 2], axis=1)
 
 
 def _candidates(anchors: Boxes, w: int, h: int, width: int, height: int) -> NDArray[np.float64]:
@@ -208,12 +212,17 @@ def _candidates(anchors: Boxes, w: int, h: int, width: int, height: int) -> NDAr
     return np.rint(np.concatenate([around, everywhere])).clip(0, (max(0, width - w), max(0, height - h)))
 
 
-def _covered(boxes: Boxes, obstacles: Boxes) -> NDArray[np.float64]:
-    """(n,): how much of each box the obstacles cover, in areas of the box; obstacles that overlap count each."""
-    low = np.maximum(boxes[:, None, :2], obstacles[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], obstacles[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2).sum(axis=1)
-    return shared / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+def _occupy(busy: NDArray[np.float64], box: NDArray[np.float64], weight: float) -> None:
+    """Add `weight` to every cell of the map `busy` (CELL x CELL pixels each) that `box` covers."""
+    x1, y1, x2, y2 = np.rint(box / CELL).clip(0).astype(int)
+    busy[y1:y2, x1:x2] += weight
+
+
+def _occupied(busy: NDArray[np.float64], boxes: Boxes) -> NDArray[np.float64]:
+    """(n,): the mean of the map `busy` over each box."""
+    total = cv2.integral(busy)
+    x1, y1, x2, y2 = np.rint(boxes / CELL).astype(int).clip(0, np.tile(busy.shape[::-1], 2)).T
+    return (total[y2, x2] - total[y1, x2] - total[y2, x1] + total[y1, x1]) / ((x2 - x1) * (y2 - y1))
 
 
 def _distance(boxes: Boxes, anchors: Boxes) -> NDArray[np.float64]:

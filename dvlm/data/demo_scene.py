@@ -19,6 +19,8 @@ Colour = tuple[int, int, int]
 Points = tuple[tuple[int, int], ...]
 
 COMPLETE, PARTIAL = "显示完整", "只显示部分"
+OBJECTS = {2: 0.38, 3: 0.27, 4: 0.18, 5: 0.10, 6: 0.07}  # objects a picture: chance; few, so that answers stay short
+VERTICES = {3: 0.4, 4: 0.3, 5: 0.2, 6: 0.1}  # vertices of a cable: chance
 GAP = 5  # free pixels around every object
 TRIES = 40  # places that are tried for an object before the picture goes without it
 
@@ -38,7 +40,7 @@ class Role(Enum):
         return {Role.TAG: Kind.QUAD, Role.CABLE: Kind.LINE}.get(self, Kind.BBOX)
 
 
-BAG = (Role.DEVICE,) * 2 + (Role.UNIT,) * 2 + (Role.PORT,) * 3 + (Role.TAG,) * 2 + (Role.CABLE,) * 2
+BAG = (Role.DEVICE,) * 2 + (Role.UNIT,) * 2 + (Role.PORT,) * 4 + (Role.TAG,) * 2 + (Role.CABLE,) * 2
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,8 @@ def _size(rng: np.random.Generator) -> int:
 
 
 def _items(rng: np.random.Generator, words: Domain, width: int, height: int) -> list[Item]:
-    """2 to 6 objects out of the bag, less those that find no place."""
-    chosen = rng.permutation(len(BAG))[: rng.integers(2, 7)]
+    """Objects out of the bag, less those that find no place."""
+    chosen = rng.permutation(len(BAG))[: _weighted(rng, OBJECTS)]
     taken = np.zeros((height, width), np.uint8)
     # The large and the long ones first: the others still find a place among them.
     roles = sorted((BAG[i] for i in chosen), key=list(PLACERS).index)
@@ -206,6 +208,11 @@ def _corners(box: Points) -> Points:
 def _pick(rng: np.random.Generator, choices: Collection[str]) -> str:
     """One of `choices`, each as likely."""
     return list(choices)[rng.integers(len(choices))]
+
+
+def _weighted(rng: np.random.Generator, chances: dict[int, float]) -> int:
+    """One key of `chances`, as likely as its value says."""
+    return int(rng.choice(list(chances), p=list(chances.values())))
 
 
 def _box(rng: np.random.Generator, width: int, height: int, wide: tuple[int, int], high: tuple[int, int]) -> Points:
@@ -253,7 +260,7 @@ def _tag(rng: np.random.Generator, words: Domain, width: int, height: int) -> It
 
 def _cable(rng: np.random.Generator, words: Domain, width: int, height: int) -> Item | None:
     """A cable of 3 to 6 vertices, its upper end first; None if it leaves the picture or a bend is hard to see."""
-    count, lying = int(rng.integers(3, 7)), bool(rng.random() < 0.4)
+    count, lying = _weighted(rng, VERTICES), bool(rng.random() < 0.4)
     size = np.array([height, width] if lying else [width, height])
     along = np.linspace(0, rng.uniform(0.4, 0.8) * size[1], count) + rng.uniform(-5, 5, count)
     across = np.cumsum(rng.uniform(-46, 46, count))
