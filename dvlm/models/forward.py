@@ -1,0 +1,62 @@
+"""One forward pass of Qwen3-VL on a batch, in two halves: images once, then text as often as adapters differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Qwen3VLForConditionalGeneration
+
+from dvlm.models.attention import NAME as PACKED_SDPA
+from dvlm.values import Batch
+
+
+def core(model: Any) -> Qwen3VLForConditionalGeneration:
+    """The transformers model inside a peft model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def image_features(model: Any, batch: Batch) -> dict[str, Any] | None:
+    """What the vision tower makes of the batch's images, in the form that `hidden_states` takes; None without images."""
+    if batch.pixel_values is None:
+        return None
+    inner = core(model).model
+    pixels = batch.pixel_values.to(next(inner.visual.parameters()).dtype)
+    return {"image": inner.get_image_features(pixels, batch.image_grid_thw, return_dict=True)}
+
+
+def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
+    """Last hidden states (B, L, H) of the language model, adapters as they are at the moment.
+
+    A pack needs `use_cache=False` and no attention mask: with either, samples would see each other.
+    """
+    inner = core(model)
+    lengths: dict[str, Any] = {}
+    if batch.cu_seq_lens is not None:
+        bounds, longest = batch.cu_seq_lens, batch.max_length
+        lengths = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+    out = inner.model(
+        input_ids=batch.input_ids,
+        position_ids=_positions(batch, inner.config.text_config._attn_implementation),
+        attention_mask=batch.attention_mask,
+        mm_encoder_outputs=dict(images) if images else None,
+        use_cache=False,
+        **lengths,
+    )
+    return out.last_hidden_state
+
+
+def _positions(batch: Batch, attention: str) -> Tensor:
+    """Text positions that start anew tell transformers to build an L x L mask, which `packed_sdpa` does not need."""
+    if attention != PACKED_SDPA or batch.cu_seq_lens is None:
+        return batch.position_ids
+    running = torch.arange(batch.input_ids.shape[1], device=batch.position_ids.device).expand(1, 1, -1)
+    return torch.cat([running, batch.position_ids[1:]])
+
+
+def supervised(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mask (B, L) of the positions that predict a supervised token, and those tokens (S,)."""
+    targets = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=-100)
+    mask = targets != -100
+    return mask, targets[mask]

@@ -1,0 +1,114 @@
+"""Loading a base model and its processor, and knowing one base from another. Safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration
+
+from dvlm.config import ModelConfig
+from dvlm.models import attention, tiny
+from dvlm.values import InputError
+
+TINY = "tiny"
+EDGE = 1 << 20  # bytes at either end of a weight file that its fingerprint reads
+
+
+def resolve(config: ModelConfig, cache: Path) -> ModelConfig:
+    """The same configuration with `tiny` built on disk, and an existing directory made absolute."""
+    if config.model == TINY:
+        return replace(config, model=str(tiny.prepare(cache.resolve())))
+    path = Path(config.model)
+    if path.exists():
+        return replace(config, model=str(path.resolve()))
+    if path.is_absolute() or config.model.startswith((".", "~")):
+        raise InputError(f"model.model: {config.model} does not exist; give a model directory or a hub id")
+    return config
+
+
+def load_config(model: str) -> Any:
+    """The configuration of a Qwen3-VL; raises InputError for anything else."""
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model.model: {model} cannot be loaded: {_first_line(error)}") from error
+    if config.model_type != "qwen3_vl":
+        raise InputError(f"model.model: {model} is a {config.model_type}, expected a qwen3_vl")
+    return config
+
+
+def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
+    """The processor of a model directory or hub id, with other pixel limits where they are given."""
+    try:
+        processor = AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model.model: no processor in {model}: {_first_line(error)}") from error
+    size = dict(processor.image_processor.size)
+    size = {key: value for key, value in size.items() if value is not None}
+    size |= {"shortest_edge": min_pixels} if min_pixels else {}
+    size |= {"longest_edge": max_pixels} if max_pixels else {}
+    if size["shortest_edge"] > size["longest_edge"]:
+        raise InputError(f"data.min_pixels {size['shortest_edge']} is above data.max_pixels {size['longest_edge']}")
+    processor.image_processor.size = size
+    return processor
+
+
+def load_model(config: ModelConfig, *, packing: bool) -> Qwen3VLForConditionalGeneration:
+    """The base model in `torch_dtype`, frozen, in evaluation mode.
+
+    With `packing`, sdpa is replaced by `packed_sdpa` in the language model. Raises InputError where flash attention is
+    asked for without a GPU or without its package.
+    """
+    if config.attn_impl == "flash_attention_2":
+        _require_flash_attention()
+    attention.register()
+    text = attention.NAME if packing and config.attn_impl == "sdpa" else config.attn_impl
+    load_config(config.model)
+    try:
+        model = Qwen3VLForConditionalGeneration.from_pretrained(
+            config.model,
+            dtype=getattr(torch, config.torch_dtype),
+            attn_implementation={"": config.attn_impl, "text_config": text, "vision_config": config.attn_impl},
+            use_safetensors=True,
+        )
+    except OSError as error:
+        raise InputError(f"model.model: {config.model} cannot be loaded: {_first_line(error)}") from error
+    return model.requires_grad_(False).eval()
+
+
+def _require_flash_attention() -> None:
+    from transformers.utils import is_flash_attn_2_available
+
+    if not torch.cuda.is_available() or not is_flash_attn_2_available():
+        have = "a GPU but no flash-attn" if torch.cuda.is_available() else "no GPU"
+        raise InputError(
+            f"model.attn_impl is flash_attention_2, but there is {have}; "
+            "install dvlm[gpu] on a GPU machine, or use model.attn_impl=sdpa"
+        )
+
+
+def fingerprint(model: str) -> str | None:
+    """12 hex digits that tell one model directory from another: its configuration and samples of its weight files.
+
+    None for a hub id that is not a directory.
+    """
+    root = Path(model)
+    if not root.is_dir():
+        return None
+    digest = hashlib.sha256((root / "config.json").read_bytes())
+    for file in sorted(root.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as handle:
+            digest.update(handle.read(EDGE))
+            handle.seek(max(0, size - EDGE))
+            digest.update(handle.read())
+    return digest.hexdigest()[:12]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

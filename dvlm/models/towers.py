@@ -1,0 +1,65 @@
+"""The towers of Qwen3-VL: the only file that names module paths.
+
+`vit` is the vision trunk, `aligner` the merger and every deepstack merger, `llm` the rest: embeddings, layers, norm and
+head. Every parameter belongs to exactly one tower.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from torch import nn
+
+VISUAL = "model.visual"
+MERGER = f"{VISUAL}.merger"
+DEEPSTACK = f"{VISUAL}.deepstack_merger_list"
+HEAD = "lm_head"
+EMBEDDINGS = "model.language_model.embed_tokens"
+# What peft puts around the path of a module: `base_model.model.` before it, `modules_to_save.<adapter>` and so on behind.
+WRAPPER = re.compile(r"^(base_model\.model\.)+")
+
+
+class Tower(StrEnum):
+    """A part of the model that is tuned or frozen as one."""
+
+    VIT = "vit"
+    ALIGNER = "aligner"
+    LLM = "llm"
+
+
+def plain(name: str) -> str:
+    """The path of a module or parameter in the model itself, without what peft puts before it."""
+    return WRAPPER.sub("", name)
+
+
+def tower_of(name: str) -> Tower:
+    """The tower of a module or parameter, by its path."""
+    path = plain(name)
+    if path == MERGER or path.startswith((f"{MERGER}.", f"{DEEPSTACK}.")):
+        return Tower.ALIGNER
+    return Tower.VIT if path == VISUAL or path.startswith(f"{VISUAL}.") else Tower.LLM
+
+
+def linears(model: nn.Module, towers: Iterable[Tower]) -> list[str]:
+    """Paths of every linear layer in `towers`, the head left out: a tied head cannot be merged."""
+    wanted = set(towers)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name != HEAD and tower_of(name) in wanted
+    ]
+
+
+def aligner_modules(model: nn.Module) -> list[str]:
+    """What the alias `aligner` stands for: the merger, and each deepstack merger by its number."""
+    return [name for name, _ in model.named_modules() if name == MERGER or re.fullmatch(rf"{DEEPSTACK}\.\d+", name)]
+
+
+def parameters(model: nn.Module) -> dict[Tower, list[tuple[str, nn.Parameter]]]:
+    """Every (name, parameter) of the model by tower."""
+    towers: dict[Tower, list[tuple[str, nn.Parameter]]] = {tower: [] for tower in Tower}
+    for name, parameter in model.named_parameters():
+        towers[tower_of(name)].append((name, parameter))
+    return towers
