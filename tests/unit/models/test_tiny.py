@@ -129,10 +129,7 @@ def test_content_place_and_deepstack_of_a_picture_reach_the_answer(model, proces
     moved = torch.cat([inputs["pixel_values"][:64].flip(0), inputs["pixel_values"][64:]])
     features = model.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"])
     assert len(features.deepstack_features) == 3
-    features.deepstack_features = [
-        [torch.zeros_like(part) for part in layer] if isinstance(layer, (list, tuple)) else torch.zeros_like(layer)
-        for layer in features.deepstack_features
-    ]
+    features.deepstack_features = [[torch.zeros_like(part) for part in layer] for layer in features.deepstack_features]
     flat = {**inputs, "pixel_values": None, "mm_encoder_outputs": {"image": features}}
     assert effect(answer()) == 0
     assert effect(answer(pixel_values=other)) > 0.05
