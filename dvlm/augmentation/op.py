@@ -51,6 +51,25 @@ class Op(ABC):
             shown = list(value) if isinstance(value, tuple) else value
             raise ValueError(f"{self.name}.{field} must be {_bounds('[low, high]', low, high)}, got {shown!r}")
 
+    def check_ascending(self, lower: str, upper: str, low: float, high: float) -> None:
+        """Raise ValueError unless both fields are numbers in [low, high] and the first is not above the second."""
+        self.check_number(lower, low, high)
+        self.check_number(upper, low, high)
+        first, second = getattr(self, lower), getattr(self, upper)
+        if first > second:
+            raise ValueError(f"{self.name}.{lower} must not be above {upper}, got {first} and {second}")
+
+    def check_flag(self, field: str) -> None:
+        """Raise ValueError unless the field is true or false."""
+        if not isinstance(getattr(self, field), bool):
+            raise ValueError(f"{self.name}.{field} must be true or false, got {getattr(self, field)!r}")
+
+    def check_word(self, field: str) -> None:
+        """Raise ValueError unless the field is a text that is not empty."""
+        value = getattr(self, field)
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{self.name}.{field} must be a word, got {value!r}")
+
     def check_words(self, field: str) -> None:
         """Raise ValueError unless the field is a list of texts that are not empty."""
         value = getattr(self, field)

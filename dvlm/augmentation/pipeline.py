@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dvlm.augmentation import canvas, colour, crop, moves  # noqa: F401  importing them registers their ops
 from dvlm.augmentation.build import build_op
 from dvlm.augmentation.op import Op
 from dvlm.augmentation.scene import Scene

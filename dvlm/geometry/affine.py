@@ -61,6 +61,11 @@ def apply(mapping: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points @ mapping[:2, :2].T + mapping[:2, 2]
 
 
+def inverse(mapping: Matrix) -> Matrix:
+    """The map that undoes `mapping`."""
+    return np.linalg.inv(mapping).astype(np.float64)
+
+
 def keeps_boxes(mapping: Matrix) -> bool:
     """Whether the map takes upright boxes to upright boxes: flips, scales, shifts and quarter turns do."""
     linear = np.abs(mapping[:2, :2])

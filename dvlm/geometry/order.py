@@ -17,11 +17,15 @@ def top_left(shapes: Shapes) -> NDArray[np.int64]:
     return np.lexsort((bounds[:, 0], bounds[:, 1])).astype(np.int64)
 
 
+def following(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The next corner of each corner of closed polygons (..., n, 2)."""
+    return np.concatenate([corners[..., 1:, :], corners[..., :1, :]], axis=-2)
+
+
 def signed_area(polygons: NDArray[np.float64]) -> NDArray[np.float64]:
     """The area (...) of polygons (..., n, 2): positive where the corners run clockwise on the screen."""
-    following = np.roll(polygons, -1, axis=-2)
-    cross = polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]
-    return cross.sum(axis=-1) / 2
+    after = following(polygons)
+    return (polygons[..., 0] * after[..., 1] - polygons[..., 1] * after[..., 0]).sum(axis=-1) / 2
 
 
 def clockwise(quads: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,38 @@ class Kind(IntEnum):
         return ("bbox_2d", "quad", "line")[self]
 
 
+def box_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The four corners (..., 4, 2) of boxes (..., 2, 2), clockwise from the top left."""
+    (x1, y1), (x2, y2) = np.moveaxis(boxes, (-2, -1), (0, 1))
+    return np.stack([np.stack(corner, -1) for corner in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))], axis=-2)
+
+
+@dataclass(frozen=True, eq=False)
+class BBox:
+    """An upright box: `points` (2, 2) are its top left and bottom right corners."""
+
+    points: NDArray[np.float64]
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """The four corners (4, 2), clockwise from the top left."""
+        return box_corners(self.points)
+
+
+@dataclass(frozen=True, eq=False)
+class Quad:
+    """Four corners: `points` (4, 2)."""
+
+    points: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """An open polyline: `points` (n, 2) are its vertices."""
+
+    points: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class Shapes:
     """k shapes: `kinds` (k,) int8 of `Kind`, `points` (m, 2) float64 pixels, `starts` (k+1,) int64 into `points`."""
@@ -48,6 +80,12 @@ class Shapes:
 
     def __len__(self) -> int:
         return len(self.kinds)
+
+    def __getitem__(self, index: int) -> BBox | Quad | Line:
+        """Shape `index` as a value of its own; its points are a view."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"shape {index} of {len(self)}")
+        return (BBox, Quad, Line)[self.kinds[index]](self.of(index))
 
     def kind(self, index: int) -> Kind:
         """The kind of shape `index`."""
@@ -77,3 +115,23 @@ class Shapes:
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], counts)
         return Shapes(kinds=self.kinds[chosen], points=self.points[rows], starts=starts)
+
+    def rows(self, kind: Kind) -> NDArray[np.int64]:
+        """The rows of `points` that hold the boxes (k, 2) or the quads (k, 4)."""
+        return self.starts[:-1][self.kinds == kind][:, None] + np.arange(4 if kind is Kind.QUAD else 2)
+
+    def replaced(
+        self, indices: NDArray[np.int64], kind: Kind, points: NDArray[np.float64], counts: NDArray[np.int64]
+    ) -> Shapes:
+        """With the shapes at `indices` (j,) of the given kind and points: `counts` (j,) each, (m, 2) end to end."""
+        kinds, sizes = self.kinds.copy(), self.counts
+        kept = np.repeat(~np.isin(np.arange(len(self)), indices), sizes)
+        kinds[indices], sizes[indices] = kind, counts
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        fresh = np.empty((starts[-1], 2))
+        untouched = np.ones(len(fresh), bool)
+        ends = np.cumsum(counts)
+        rows = np.arange(len(points)) + np.repeat(starts[indices] - (ends - counts), counts)
+        untouched[rows] = False
+        fresh[rows], fresh[untouched] = points, self.points[kept]
+        return Shapes(kinds=kinds, points=fresh, starts=starts)
