@@ -14,6 +14,7 @@ from dvlm.augmentation.op import ChanceOp, register
 from dvlm.augmentation.scene import Scene
 
 Image = NDArray[np.uint8]
+_LUMA = np.array([0.299, 0.587, 0.114])  # how much red, green and blue count in the grey of a pixel
 
 
 def _pixel() -> ModuleType:
@@ -47,7 +48,7 @@ class ColourOp(ChanceOp):
 @register("color_jitter")
 @dataclass(frozen=True, kw_only=True)
 class ColorJitter(ColourOp):
-    """Multiply brightness, contrast and saturation by factors from these ranges, in this order."""
+    """Multiply brightness, contrast about the mean grey, and saturation by factors from these ranges."""
 
     brightness: tuple[float, float] = (0.85, 1.15)
     contrast: tuple[float, float] = (0.85, 1.15)
@@ -62,10 +63,12 @@ class ColorJitter(ColourOp):
         return tuple(rng.uniform(*limits) for limits in (self.brightness, self.contrast, self.saturation))
 
     def paint(self, image: Image, params: tuple[float, ...]) -> Image:
+        import cv2
+
         brightness, contrast, saturation = params
-        image = _pixel().adjust_brightness_torchvision(image, brightness)
-        image = _pixel().adjust_contrast_torchvision(image, contrast)
-        return _pixel().adjust_saturation_torchvision(image, saturation)
+        pivot = brightness * float(_LUMA @ cv2.mean(image)[:3])
+        matrix = contrast * brightness * _saturating(saturation)
+        return _pixel().linear_transformation_rgb(image, np.column_stack([matrix, np.full(3, (1 - contrast) * pivot)]))
 
 
 @register("gamma")
@@ -107,8 +110,7 @@ class Hsv(ColourOp):
     def paint(self, image: Image, params: tuple[float, ...]) -> Image:
         degrees, saturation, value = params
         image = _pixel().adjust_hue_torchvision(image, degrees / 360)
-        image = _pixel().adjust_saturation_torchvision(image, saturation)
-        return _pixel().adjust_brightness_torchvision(image, value)
+        return _pixel().linear_transformation_rgb(image, value * _saturating(saturation))
 
 
 @register("clahe")
@@ -209,6 +211,11 @@ class Noise(ColourOp):
         std, seed = params
         noise = np.random.default_rng(int(seed)).standard_normal(image.shape, np.float32)
         return _pixel().add_noise(image, noise * np.float32(std))
+
+
+def _saturating(factor: float) -> NDArray[np.float64]:
+    """The matrix (3, 3) that moves colours away from their grey (factor above 1) or towards it."""
+    return factor * np.eye(3) + (1 - factor) * _LUMA
 
 
 def _is_grid(value: object) -> bool:

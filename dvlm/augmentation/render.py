@@ -31,12 +31,14 @@ def render(image: Image, drawn: Drawn) -> Image:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"render takes a uint8 image (height, width, 3), got {image.dtype} {image.shape}")
-    window = shown(drawn.steps, image.shape[1], image.shape[0])
-    for step in drawn.steps:
-        if isinstance(step, Warp):
-            image = _warp(image, step.as_matrix(), step.width, step.height)
+    warps = [step for step in drawn.steps if isinstance(step, Warp)]
     colours = [step for step in drawn.steps if isinstance(step, Colour)]
-    return _paint(image, colours, window) if colours and len(window) else image
+    window = shown(warps, image.shape[1], image.shape[0])
+    for warp in warps:
+        image = _warp(image, warp.as_matrix(), warp.width, warp.height)
+    if colours and len(window):
+        image = _paint(image if warps else image.copy(), colours, window)
+    return image
 
 
 def _warp(image: Image, mapping: Matrix, width: int, height: int) -> Image:
@@ -51,8 +53,9 @@ def _warp(image: Image, mapping: Matrix, width: int, height: int) -> Image:
         return _resized(image, width, height, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     image, mapping = _shrunk(image, mapping)
     index_map = affine.to_pixel_index(mapping)[:2]
-    edge = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT, "borderValue": (FILL, FILL, FILL)}
-    return np.asarray(cv2.warpAffine(image, index_map, (width, height), **edge), np.uint8)
+    fill = (FILL, FILL, FILL)
+    warped = cv2.warpAffine(image, index_map, (width, height), None, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, fill)
+    return np.asarray(warped, np.uint8)
 
 
 def _resized(image: Image, width: int, height: int, interpolation: int) -> Image:
@@ -87,20 +90,19 @@ def _shrunk(image: Image, mapping: Matrix) -> tuple[Image, Matrix]:
     return _resized(image, less_wide, less_high, cv2.INTER_AREA), rest
 
 
-def _paint(image: Image, colours: Sequence[Colour], window: NDArray[np.float64]) -> Image:
-    """The image with its colours changed where the window (n, 2) shows it; the fill is left alone."""
+def _paint(canvas: Image, colours: Sequence[Colour], window: NDArray[np.float64]) -> Image:
+    """Change the colours of the canvas, in place, where the window (n, 2) shows the image; leave the fill alone."""
     import cv2
 
-    # The pixels whose centres the window's bounding box holds.
+    # The pixels whose centres are in the window's bounding box.
     x1, y1 = np.maximum(np.ceil(window.min(axis=0) - 0.5), 0).astype(int)
-    x2, y2 = np.minimum(np.floor(window.max(axis=0) + 0.5), image.shape[1::-1]).astype(int)
-    painted = np.ascontiguousarray(image[y1:y2, x1:x2])
+    x2, y2 = np.minimum(np.floor(window.max(axis=0) + 0.5), canvas.shape[1::-1]).astype(int)
+    painted = np.ascontiguousarray(canvas[y1:y2, x1:x2])
     for colour in colours:
         painted = colour.op.paint(painted, colour.params)
     mask = _centres_inside(window - [x1, y1], x2 - x1, y2 - y1)
-    result = image.copy()
-    result[y1:y2, x1:x2] = painted if mask.all() else cv2.copyTo(painted, mask, result[y1:y2, x1:x2].copy())
-    return result
+    cv2.copyTo(painted, mask, canvas[y1:y2, x1:x2])
+    return canvas
 
 
 def _centres_inside(window: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
@@ -114,5 +116,6 @@ def _centres_inside(window: NDArray[np.float64], width: int, height: int) -> NDA
         else:
             bound = x1 + (x2 - x1) * (y - y1) / (y2 - y1)
             last, first = (np.minimum(last, bound), first) if y2 > y1 else (last, np.maximum(first, bound))
-    x = np.arange(width) + 0.5
-    return ((x >= first[:, None] - SLACK) & (x <= last[:, None] + SLACK)).astype(np.uint8)
+    start, stop = np.ceil(first - 0.5 - SLACK).astype(np.int32), np.floor(last + 0.5 + SLACK).astype(np.int32)
+    x = np.arange(width, dtype=np.int32)
+    return ((x >= start[:, None]) & (x < stop[:, None])).view(np.uint8)

@@ -29,8 +29,8 @@ class Kind(IntEnum):
 
 def box_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The four corners (..., 4, 2) of boxes (..., 2, 2), clockwise from the top left."""
-    (x1, y1), (x2, y2) = np.moveaxis(boxes, (-2, -1), (0, 1))
-    return np.stack([np.stack(corner, -1) for corner in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))], axis=-2)
+    flat = boxes.reshape(*boxes.shape[:-2], 4)
+    return flat[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(*boxes.shape[:-2], 4, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +125,13 @@ class Shapes:
     ) -> Shapes:
         """With the shapes at `indices` (j,) of the given kind and points: `counts` (j,) each, (m, 2) end to end."""
         kinds, sizes = self.kinds.copy(), self.counts
-        kept = np.repeat(~np.isin(np.arange(len(self)), indices), sizes)
+        others = np.ones(len(self), bool)
+        others[indices] = False
+        kept = self.points[np.repeat(others, sizes)]
         kinds[indices], sizes[indices] = kind, counts
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         fresh = np.empty((starts[-1], 2))
-        untouched = np.ones(len(fresh), bool)
-        ends = np.cumsum(counts)
-        rows = np.arange(len(points)) + np.repeat(starts[indices] - (ends - counts), counts)
-        untouched[rows] = False
-        fresh[rows], fresh[untouched] = points, self.points[kept]
+        fresh[np.repeat(others, sizes)] = kept
+        rows = np.arange(len(points)) + np.repeat(starts[indices] - np.cumsum(counts) + counts, counts)
+        fresh[rows] = points
         return Shapes(kinds=kinds, points=fresh, starts=starts)

@@ -15,18 +15,21 @@ SLACK = 1e-6  # pixels: what is this near to an edge lies on it
 
 def moved(window: NDArray[np.float64], mapping: Matrix) -> NDArray[np.float64]:
     """The window (n, 2) under a map, clockwise again after a flip."""
-    corners = affine.apply(mapping, window)
-    return corners if signed_area(corners) >= 0 else corners[::-1]
+    return _clockwise(affine.apply(mapping, window))
 
 
 def within(window: NDArray[np.float64], x: float, y: float, width: float, height: float) -> NDArray[np.float64]:
     """The part (n, 2) of a window in the upright rectangle whose top left corner is (x, y)."""
-    if not len(window):
+    low, high = np.array([x, y]) - SLACK, np.array([x + width, y + height]) + SLACK
+    if ((window >= low) & (window <= high)).all():
         return window
     common = shapely.intersection(shapely.Polygon(window), shapely.box(x, y, x + width, y + height))
     if not shapely.area(common):
         return np.zeros((0, 2))
-    corners = shapely.get_coordinates(common)[:-1]
+    return _clockwise(shapely.get_coordinates(common)[:-1])
+
+
+def _clockwise(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return corners if signed_area(corners) >= 0 else corners[::-1]
 
 
