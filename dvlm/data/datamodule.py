@@ -149,6 +149,10 @@ class CaptionDataModule(L.LightningDataModule):
         """Lightning would rebuild the frozen batch field by field; it moves itself."""
         return batch.to(device, non_blocking=True)
 
+    def first_batch(self) -> Batch:
+        """The first training pack, whatever the rank."""
+        return PackDataset(self.train_line, self.train_plan, packing=self.config.packing)[0]
+
     def validation_samples(self, count: int) -> list[Sample]:
         """The first `count` validation samples in the order of the plan, for pictures."""
         if self.val_line is None or self.val_plan is None:

@@ -51,7 +51,9 @@ def tune(model: nn.Module, config: TunerConfig, *, seed: int) -> Tuned:
                 parameter.requires_grad_(tower in _free(config))
         tuned = Tuned(model, (), ())
     else:
-        targets, saved = resolve_targets(model, config), resolve_saved(model, config)
+        saved = resolve_saved(model, config)
+        whole = tuple(f"{name}." for name in saved)
+        targets = [name for name in resolve_targets(model, config) if not f"{name}.".startswith(whole)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tuned = Tuned(get_peft_model(model, _lora(config, targets, saved)), tuple(targets), tuple(saved))  # type: ignore[arg-type]
@@ -125,11 +127,7 @@ def _lora(config: TunerConfig, targets: list[str], saved: list[str]) -> LoraConf
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights=config.init_lora_weights,
-        # A pattern with ends keeps peft from matching a suffix of another module's path.
-        target_modules=_exact(targets) if targets else NO_TARGET,
+        target_modules=targets or NO_TARGET,
         modules_to_save=saved or None,
     )
 
-
-def _exact(names: list[str]) -> str:
-    return "|".join(re.escape(name) for name in names)

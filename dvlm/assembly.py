@@ -1,0 +1,198 @@
+"""From a typed configuration to the parts of a run: data, model, module, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+
+from dvlm import checks, run
+from dvlm.augmentation.pipeline import Pipeline
+from dvlm.callbacks.health import BeforeFirstStep, FirstGradients
+from dvlm.callbacks.loggers import build_loggers
+from dvlm.callbacks.pictures import Pictures
+from dvlm.callbacks.progress import build_progress
+from dvlm.callbacks.saving import Saving
+from dvlm.callbacks.stopping import EarlyStopping
+from dvlm.callbacks.throughput import Throughput
+from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
+from dvlm.config import DataConfig, TrainConfig
+from dvlm.data import demo
+from dvlm.data.datamodule import CaptionDataModule
+from dvlm.data.encode import Encoder
+from dvlm.learning.gkd import GKDModule
+from dvlm.learning.module import SFTModule
+from dvlm.learning.teacher import AdaptersOff, FrozenModel, Teacher
+from dvlm.models import adapters, load, tuning
+from dvlm.models.towers import Tower
+from dvlm.models.tuning import Tuned
+
+NEVER = 10**12  # micro-batches between validations that Lightning itself starts
+CHECKED_SAMPLES = 4
+
+
+def prepare(config: TrainConfig) -> TrainConfig:
+    """The same configuration with what it names made or found: the tiny model, the demo set, the teacher."""
+    cache = Path(config.cache_dir)
+    teacher = config.rlhf.teacher_model
+    if teacher != "base":
+        teacher = load.resolve(replace(config.model, model=teacher), cache).model
+    model = load.resolve(config.model, cache)
+    if teacher != "base" and load.fingerprint(teacher) is not None and load.fingerprint(teacher) == load.fingerprint(model.model):
+        teacher = "base"
+    return replace(
+        config, model=model, data=prepare_data(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
+    )
+
+
+def prepare_data(data: DataConfig, cache: Path) -> DataConfig:
+    """The same group with the demo set made and named, and paths made absolute."""
+    if data.demo is not None:
+        train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
+        return replace(data, train_jsonl=str(train), val_jsonl=str(val))
+    val_jsonl = str(Path(data.val_jsonl).resolve()) if data.val_jsonl else None
+    return replace(data, train_jsonl=str(Path(data.train_jsonl).resolve()), val_jsonl=val_jsonl)
+
+
+def build_data(config: TrainConfig) -> CaptionDataModule:
+    """The checked and planned data of a run; its encoder holds the processor."""
+    processor = load.load_processor(config.model.model, config.data.min_pixels, config.data.max_pixels)
+    return CaptionDataModule(
+        config.data,
+        augmentation=Pipeline.build(config.augmentation.as_mappings(), config.augmentation.bypass_prob),
+        encoder=Encoder(processor, load.load_config(config.model.model)),
+        seed=config.seed,
+        epochs=config.trainer.num_train_epochs,
+        max_length=config.global_max_length,
+        world_size=config.trainer.devices,
+    )
+
+
+def build_model(config: TrainConfig) -> Tuned:
+    """The student: loaded, adapted, and started from an earlier stage's weights where asked."""
+    model = load.load_model(config.model, packing=config.data.packing)
+    tuned = tuning.tune(model, config.tuner, seed=config.seed)
+    checks.check_tuned(tuned)
+    if config.tuner.resume_from_checkpoint:
+        fresh = adapters.start_from(tuned.model, find(config.tuner.resume_from_checkpoint))
+        print(f"{len(fresh)} adapter weights start fresh" + (f", such as {fresh[0]}" if fresh else ""))
+    if config.trainer.gradient_checkpointing:
+        tuned.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return tuned
+
+
+def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> SFTModule:
+    """SFT or GKD, with the teacher that the `rlhf` group asks for."""
+    steps = config.trainer.max_steps or data.train_plan.steps
+    common: dict[str, Any] = {
+        "optim_config": config.optim,
+        "rlhf": config.rlhf,
+        "steps": min(steps, data.train_plan.steps),
+        "accumulation": data.accumulation,
+    }
+    if config.rlhf.uses_teacher:
+        return GKDModule(tuned, teacher=build_teacher(config, tuned, data), **common)
+    watcher = build_teacher(config, tuned, data) if config.rlhf.eval_kl else None
+    return SFTModule(tuned, eval_teacher=watcher, **common)
+
+
+def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> Teacher:
+    """The student with its adapters off where the teacher is its base and it has adapters, else a frozen model."""
+    path = config.rlhf.teacher_model
+    if path == "base" and tuned.is_adapter:
+        return AdaptersOff(tuned.model, share=not (tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)))
+    if path != "base":
+        processor = load.load_processor(path)
+        checks.check_vocabulary(data.encoder.processor.tokenizer, processor.tokenizer)
+    model = replace(config.model, model=config.model.model if path == "base" else path)
+    return FrozenModel(load.load_model(model, packing=config.data.packing))
+
+
+def check_samples(data: CaptionDataModule) -> None:
+    """The health checks of the first samples of the plan."""
+    names = [name for pack in data.train_plan.packs for name in pack.samples][:CHECKED_SAMPLES]
+    for epoch, index in names:
+        sample = data.train_line.sample(epoch, index)
+        checks.check_sample(sample, data.encoder.processor.tokenizer, data.encoder.model_config)
+
+
+def starts_as_teacher(config: TrainConfig) -> bool:
+    """Whether student and teacher are the same function before the first step."""
+    fresh = not (config.resume_from or config.tuner.resume_from_checkpoint)
+    return fresh and config.rlhf.teacher_model == "base" and config.tuner.init_lora_weights
+
+
+def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data: CaptionDataModule) -> L.Trainer:
+    """The Lightning trainer: one epoch that holds every planned pack."""
+    settings = config.trainer
+    checkpoint = find(config.resume_from) if config.resume_from else None
+    resumed = (checkpoint.parent.parent, saved_step(checkpoint)) if checkpoint else None
+    loggers = build_loggers(
+        config.logger, directory, name=directory.name, run_config=asdict(config), resumed=resumed
+    )
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision="32-true" if config.model.torch_dtype == "float32" else "bf16-mixed",
+        max_epochs=1,
+        max_steps=module.steps,
+        accumulate_grad_batches=data.accumulation,
+        check_val_every_n_epoch=None,
+        val_check_interval=settings.eval_steps * data.accumulation if settings.eval_steps else NEVER,
+        log_every_n_steps=settings.logging_steps,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        logger=loggers,
+        callbacks=build_callbacks(config, directory, data),
+    )
+
+
+def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModule) -> list[L.Callback]:
+    """What watches the run, in the order in which it is called."""
+    processor, shown = data.encoder.processor, config.callbacks
+    saving = Saving(CheckpointStore(directory / "checkpoints"), config.trainer, processor=processor, prompts=data.prompts)
+    callbacks: list[L.Callback] = [
+        BeforeFirstStep(starts_as_teacher=starts_as_teacher(config), dtype=config.model.torch_dtype),
+        FirstGradients(),
+        Throughput(),
+    ]
+    if shown.sample_pictures and data.val_line is not None:
+        samples = data.validation_samples(shown.sample_pictures)
+        limit = shown.sample_max_new_tokens
+        callbacks.append(
+            Pictures(
+                directory / "samples", samples, tokenizer=processor.tokenizer, prompts=data.prompts, max_new_tokens=limit
+            )
+        )
+    callbacks += build_progress(shown.progress)
+    patience = config.trainer.early_stopping_patience
+    return [*callbacks, saving, *([EarlyStopping(saving, patience)] if patience else [])]
+
+
+def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTModule, data: CaptionDataModule) -> float:
+    """Validate, train, validate; returns the last value of the metric of `best` (nan where it was never logged)."""
+    console = Console(quiet=not trainer.is_global_zero)
+    statistics = data.train_plan.statistics(config.global_max_length)
+    run.announce(console, module.tuned, config, statistics)
+    if trainer.is_global_zero:
+        run.describe(directory, config, {"plan": statistics})
+    checkpoint = find(config.resume_from) if config.resume_from else None
+    if checkpoint and trainer.is_global_zero:
+        CheckpointStore(directory / "checkpoints").adopt_best(checkpoint)
+    validates = data.val_plan is not None
+    if validates and config.trainer.eval_at_start and not checkpoint:
+        trainer.validate(module, datamodule=data, verbose=False)
+    first = module.latest.get("eval/sft_loss")
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint / TRAINER if checkpoint else None, weights_only=True)
+    every = config.trainer.eval_steps
+    if validates and not (every and module.steps % every == 0):
+        trainer.validate(module, datamodule=data, verbose=False)
+    run.closing(console, directory, first, module.latest.get("eval/sft_loss"))
+    return module.latest.get(config.trainer.metric_for_best_model, float("nan"))

@@ -1,0 +1,65 @@
+"""Where the time goes: tokens a second, the share spent waiting for data, and on a GPU memory and utilisation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+
+# Dense bf16 peak of one device in FLOP/s, from NVIDIA's data sheets; MFU is logged for these only.
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 125e12, "L4": 121e12}
+
+
+class Throughput(L.Callback):
+    """Logs `perf/tokens_per_second`, `perf/data_wait_share`, on a GPU also `perf/mfu` and `perf/memory_gib`."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._waited, self._worked, self._tokens = 0.0, 0.0, 0
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Start the clock."""
+        self._last = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        """The time since the last batch went into waiting for this one."""
+        now = time.perf_counter()
+        self._waited, self._last = self._waited + now - self._last, now
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The time since the batch came went into work; at the end of an optimizer step it is logged."""
+        now = time.perf_counter()
+        self._worked, self._last = self._worked + now - self._last, now
+        self._tokens += int((batch.attention_mask.sum() if batch.attention_mask is not None else batch.input_ids.numel()))
+        if (batch_idx + 1) % module.accumulation or trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        module.publish(self._metrics(trainer, module))
+        self._waited, self._worked, self._tokens = 0.0, 0.0, 0
+        self._last = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        """A validation is neither waiting nor work."""
+        self._last = time.perf_counter()
+
+    def _metrics(self, trainer: L.Trainer, module: Any) -> dict[str, float]:
+        total = self._waited + self._worked
+        rate = self._tokens * trainer.world_size / total
+        metrics = {"perf/tokens_per_second": rate, "perf/data_wait_share": self._waited / total}
+        if module.device.type == "cuda":
+            metrics["perf/memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
+            name = torch.cuda.get_device_name(module.device)
+            peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)
+            if peak:
+                metrics["perf/mfu"] = rate / trainer.world_size * flops_per_token(module) / peak
+        return metrics
+
+
+def flops_per_token(module: Any) -> float:
+    """FLOP of one token's forward and backward pass: 2 a weight forward, 2 for the gradient of activations, 2 for that
+    of weights that train (Kaplan et al. 2020, attention scores left out). The teacher's pass adds another forward."""
+    weights = sum(p.numel() for p in module.model.parameters())
+    training = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
+    teacher = 2 * weights if module.train_teacher is not None else 0
+    return 4 * weights + 2 * training + teacher

@@ -1,0 +1,143 @@
+"""The checkpoint store of a run: a checkpoint appears by rename, so it is whole or it is not there.
+
+`step-000100/` are directories; `last` and `best` are links to them, replaced by rename as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvlm.values import InputError
+
+MANIFEST = "manifest.json"
+TRAINER = "trainer.ckpt"
+STEP = re.compile(r"step-(\d+)$")
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The `checkpoints/` directory of a run."""
+
+    root: Path
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or will be."""
+        return self.root / f"step-{step:06d}"
+
+    def partial(self, step: int) -> Path:
+        """Where it is written before it appears: beside the target, on the same file system."""
+        return self.root / f".{self.path(step).name}.partial"
+
+    def begin(self, step: int) -> Path:
+        """An empty directory to write the checkpoint into; what a dead writer left there is removed."""
+        partial = self.partial(step)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        return partial
+
+    def commit(self, step: int) -> Path:
+        """Make the written checkpoint durable and let it appear; `last` then points to it."""
+        partial, target = self.partial(step), self.path(step)
+        _write_manifest(partial)
+        for directory in (*(p for p in partial.rglob("*") if p.is_dir()), partial):
+            _sync(directory)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(partial, target)
+        _sync(self.root)
+        self.point("last", step)
+        return target
+
+    def point(self, name: str, step: int) -> None:
+        """Let the link `name` stand for the checkpoint of `step`."""
+        link, fresh = self.root / name, self.root / f".{name}.partial"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(self.path(step).name)
+        os.replace(fresh, link)
+        _sync(self.root)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        found = (STEP.match(path.name) for path in self.root.iterdir()) if self.root.is_dir() else ()
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def adopt_best(self, checkpoint: Path) -> None:
+        """Bring along the best checkpoint of the run that `checkpoint` belongs to, when that is another run."""
+        best = checkpoint.parent / "best"
+        step = STEP.match(best.resolve().name)
+        if best.exists() and step and best.parent.resolve() != self.root.resolve():
+            self.root.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(best.resolve(), self.path(int(step.group(1))))
+            self.point("best", int(step.group(1)))
+
+    def prune(self, keep: int | None) -> None:
+        """Delete all but the newest `keep` checkpoints, and those that `best` or `last` stand for."""
+        if keep is None:
+            return
+        held = {(self.root / name).resolve() for name in ("best", "last")}
+        for step in self.steps()[:-keep]:
+            if self.path(step).resolve() not in held:
+                shutil.rmtree(self.path(step))
+
+
+def find(path: str, prefer: tuple[str, ...] = ("last", "best")) -> Path:
+    """The checkpoint directory that `path` means: itself, or one of a run directory in the order of `prefer`.
+
+    Raises InputError when there is none, or when a file is not what its manifest says.
+    """
+    given = Path(path)
+    candidates = [given, *(given / "checkpoints" / name for name in prefer), *(given / name for name in prefer)]
+    for candidate in candidates:
+        if (candidate / MANIFEST).is_file():
+            verify(candidate)
+            return candidate.resolve()
+    raise InputError(f"no checkpoint in {path}: expected a checkpoint or run directory with checkpoints/last")
+
+
+def saved_step(checkpoint: Path) -> int:
+    """The optimizer step at which a checkpoint directory was saved."""
+    match = STEP.match(checkpoint.name)
+    if match is None:
+        raise InputError(f"{checkpoint} is not a checkpoint of a run: expected a name such as step-000100")
+    return int(match.group(1))
+
+
+def verify(directory: Path) -> None:
+    """Raise InputError for a file that is missing or is not what the manifest says."""
+    manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    for name, wanted in manifest.items():
+        file = directory / name
+        if not file.is_file() or {"size": file.stat().st_size, "sha256": _digest(file)} != wanted:
+            raise InputError(f"{file} is damaged: it is not what {MANIFEST} says; take another checkpoint")
+
+
+def _write_manifest(directory: Path) -> None:
+    entries = {}
+    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+        # Some writers keep their files private; a checkpoint is read by whoever serves it.
+        file.chmod(0o644)
+        entries[file.relative_to(directory).as_posix()] = {"size": file.stat().st_size, "sha256": _digest(file)}
+        _sync(file)
+    manifest = directory / MANIFEST
+    manifest.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    _sync(manifest)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+

@@ -1,0 +1,49 @@
+"""A model's answer read back: per image its shapes in pixels and their descriptions, or why it cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dvlm.data.messages import Prompts, image_key
+from dvlm.data.records import GEOMETRY
+from dvlm.geometry.normalise import denormalise
+from dvlm.geometry.shapes import Kind, Shapes
+from dvlm.values import Annotation, InputError
+
+COUNTS = {Kind.BBOX: lambda n: n == 4, Kind.QUAD: lambda n: n == 8, Kind.LINE: lambda n: n >= 4 and n % 2 == 0}
+
+
+def parse(text: str, sizes: Sequence[tuple[int, int]], prompts: Prompts) -> list[Annotation]:
+    """The objects of a dense answer for images of (width, height); raises InputError where it breaks the form."""
+    try:
+        answer = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"the answer is not JSON: {error.msg} at character {error.pos}") from error
+    wanted = [image_key(number) for number in range(1, len(sizes) + 1)]
+    if not isinstance(answer, dict) or sorted(answer) != sorted(wanted):
+        raise InputError(f"the answer's keys are {list(answer)}, expected {wanted}")
+    return [_annotation(answer[key], size, prompts) for key, size in zip(wanted, sizes, strict=True)]
+
+
+def _annotation(objects: Any, size: tuple[int, int], prompts: Prompts) -> Annotation:
+    if not isinstance(objects, list):
+        raise InputError(f"an image's answer is {objects!r:.60}, expected a list of objects")
+    pairs = [_object(item, size, prompts) for item in objects]
+    return Annotation(*size, Shapes.build(shape for shape, _ in pairs), tuple(desc for _, desc in pairs))
+
+
+def _object(item: Any, size: tuple[int, int], prompts: Prompts) -> tuple[tuple[Kind, list[float]], str]:
+    keys = [key for key in GEOMETRY if isinstance(item, dict) and key in item]
+    if len(keys) != 1 or set(item) != {keys[0], "desc"} or not isinstance(item["desc"], str):
+        raise InputError(f"an object is {item!r:.60}, expected one geometry and a desc")
+    kind, flat = GEOMETRY[keys[0]], item[keys[0]]
+    whole = isinstance(flat, list) and all(isinstance(value, int) for value in flat)
+    if not whole or not COUNTS[kind](len(flat)):
+        raise InputError(f"a {keys[0]} is {flat!r:.60}, expected its whole numbers")
+    norm: Any = prompts.emit_norm
+    points = denormalise(np.array(flat, np.int64).reshape(-1, 2), *size, norm)
+    return (kind, points.reshape(-1).tolist()), item["desc"]

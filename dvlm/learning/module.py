@@ -1,0 +1,153 @@
+"""The LightningModule of supervised fine-tuning; distillation adds a teacher to its `score`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dvlm.config import OptimConfig, RlhfConfig
+from dvlm.learning import optim
+from dvlm.learning.losses import HeadLoss, LossHead
+from dvlm.learning.tally import Tally
+from dvlm.learning.teacher import Teacher
+from dvlm.models import forward, towers
+from dvlm.models.towers import HEAD, Tower
+from dvlm.models.tuning import Tuned
+from dvlm.values import Batch
+
+
+class SFTModule(L.LightningModule):
+    """Cross-entropy on the supervised tokens, normalised over the whole optimizer step.
+
+    `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss.
+    """
+
+    # Frozen weights are not in a checkpoint: what must be there is checked when a run resumes.
+    strict_loading = False
+
+    def __init__(
+        self,
+        tuned: Tuned,
+        *,
+        optim_config: OptimConfig,
+        rlhf: RlhfConfig,
+        steps: int,
+        accumulation: int,
+        eval_teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.tuned, self.optim_config, self.rlhf = tuned, optim_config, rlhf
+        self.steps, self.accumulation = steps, accumulation
+        self.model = tuned.model
+        self.eval_teacher = eval_teacher
+        self.vision_trains = tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)
+        inner = forward.core(self.model)
+        setattr(inner, HEAD, LossHead.of(inner.lm_head))
+        self._window: Tally | None = None
+        self._eval: Tally | None = None
+        self._rates: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
+        self.train()
+
+    def score(self, batch: Batch, teacher: Teacher | None) -> HeadLoss:
+        """The fused loss of a batch; with a `teacher` it holds the divergence as well."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.vision_trains):
+            images = forward.image_features(self.model, batch)
+        mask, targets = forward.supervised(batch)
+        # The teacher goes first: its pass inside `disable_adapter` must not come between a checkpointed pass and its
+        # recomputation.
+        theirs = teacher.states(batch, mask, images) if teacher else None
+        hidden = forward.hidden_states(self.model, batch, images)[mask]
+        with torch.autocast(hidden.device.type, enabled=False):
+            return forward.core(self.model).lm_head(
+                hidden,
+                targets,
+                sft_alpha=self.rlhf.sft_alpha,
+                beta=self.rlhf.beta if teacher else 0.0,
+                teacher_hidden=theirs,
+                teacher_weight=teacher.head if teacher else None,
+                divergence=self.rlhf.divergence,
+                jsd_mix=self.rlhf.jsd_mix,
+                temperature=self.rlhf.kd_temperature,
+            )
+
+    @property
+    def train_teacher(self) -> Teacher | None:
+        """Whom training steps compare with: nobody."""
+        return None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
+        head = self.score(batch, self.train_teacher)
+        tally = Tally.of(head)
+        self._window = tally if self._window is None else self._window + tally
+        return head.loss / batch.supervised_in_step * self.trainer.world_size * self.accumulation
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """At the end of an optimizer step: log its sums, and the learning rates it used."""
+        if (batch.pack // self.trainer.world_size + 1) % self.accumulation or self._window is None:
+            return
+        values = self._window.reduced(self._total).metrics("train")
+        self._window = None
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.publish(values | self._rates)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the batch's sums to those of the validation. Always on the data's own answers."""
+        tally = Tally.of(self.score(batch, self.eval_teacher or self.train_teacher))
+        self._eval = tally if self._eval is None else self._eval + tally
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the sums of the validation."""
+        tally, self._eval = self._eval or Tally.zero(self.device), None
+        self.publish(tally.reduced(self._total).metrics("eval"))
+
+    def publish(self, values: dict[str, float]) -> None:
+        """Send metrics to every logger at the number of finished optimizer steps, and keep the latest of each."""
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.trainer.global_step)
+        self.latest |= values
+
+    def _total(self, sums: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(sums, reduce_op="sum")  # type: ignore[return-value]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, which moves at every optimizer step."""
+        optimizer = optim.build_optimizer(self.model, self.optim_config)
+        schedule = optim.build_schedule(optimizer, self.optim_config, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip to max_grad_norm; the norm before clipping and the learning rates of this step are kept for the log."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
+        if self.optim_config.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.optim_config.max_grad_norm, norm)
+        rates = {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups if "no_decay" not in group["name"]}
+        self._rates = {"train/grad_norm": float(norm), **rates}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what trains: no base weights, no teacher."""
+        training = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in training}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not hold exactly what trains here."""
+        training = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        stored = set(checkpoint["state_dict"])
+        if stored != training:
+            missing, unknown = sorted(training - stored), sorted(stored - training)
+            raise ValueError(
+                f"the checkpoint does not hold what this run trains: {len(missing)} parameters are missing "
+                f"(such as {missing[:1]}), {len(unknown)} are unknown (such as {unknown[:1]}); resume with the same tuner"
+            )
+
+    def tower_of_parameters(self) -> dict[Tower, list[Tensor]]:
+        """The trainable parameters of each tower."""
+        return {t: [p for _, p in rows if p.requires_grad] for t, rows in towers.parameters(self.model).items()}

@@ -1,0 +1,60 @@
+"""AdamW with a learning rate for each tower, and the schedule that all of them follow in proportion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from dvlm.config import OptimConfig
+from dvlm.models import towers
+from dvlm.models.towers import Tower
+
+
+def tower_rates(config: OptimConfig) -> dict[Tower, float]:
+    """The peak learning rate of each tower."""
+    own = {Tower.VIT: config.vit_lr, Tower.ALIGNER: config.aligner_lr}
+    return {tower: own.get(tower) or config.learning_rate for tower in Tower}
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """One group for each tower and kind: matrices decay, vectors (norms, biases) do not. Groups carry a `name`."""
+    rates, groups = tower_rates(config), []
+    for tower, members in towers.parameters(model).items():
+        training = [parameter for _, parameter in members if parameter.requires_grad]
+        kinds = {"": [p for p in training if p.ndim > 1], "_no_decay": [p for p in training if p.ndim <= 1]}
+        for suffix, parameters in kinds.items():
+            if parameters:
+                decay = config.weight_decay if suffix == "" else 0.0
+                name = f"{tower}{suffix}"
+                groups.append({"params": parameters, "lr": rates[tower], "weight_decay": decay, "name": name})
+    return groups
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
+    """AdamW over everything that trains."""
+    betas = (config.adam_beta1, config.adam_beta2)
+    return AdamW(parameter_groups(model, config), betas=betas, eps=config.adam_epsilon)
+
+
+def build_schedule(optimizer: AdamW, config: OptimConfig, steps: int) -> LambdaLR:
+    """The schedule over `steps` optimizer steps, the same factor for every group."""
+    return LambdaLR(optimizer, schedule(config, steps))
+
+
+def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
+    """Factor on the peak learning rate at each step: linear warm-up, then a cosine down to min_lr on the last step."""
+    floor = config.lr_scheduler_kwargs.min_lr / config.learning_rate
+    warmup = round(config.warmup_ratio * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup + 1) / max(1, steps - warmup))
+        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+    return factor

@@ -1,0 +1,44 @@
+"""Starting from the adapter of an earlier stage: what it lacks starts fresh, what does not fit refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import set_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from dvlm.values import InputError
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MUST_AGREE = ("r", "lora_alpha", "use_rslora", "use_dora", "peft_type")
+
+
+def start_from(model: Any, directory: Path) -> list[str]:
+    """Load adapter weights of `directory` into a peft model; returns the names that start fresh.
+
+    Raises InputError for another rank, alpha, kind or shape, and for weights that this tuner has no place for.
+    """
+    if not (directory / WEIGHTS).is_file():
+        raise InputError(f"tuner.resume_from_checkpoint: no {WEIGHTS} in {directory}")
+    theirs = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    ours = model.peft_config["default"].to_dict()
+    for key in MUST_AGREE:
+        if theirs.get(key) != ours.get(key):
+            raise InputError(f"tuner.resume_from_checkpoint: {directory} has {key} {theirs.get(key)}, this run {ours[key]}")
+    stored, wanted = load_file(directory / WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
+    unknown = sorted(set(stored) - set(wanted))
+    if unknown:
+        raise InputError(
+            f"tuner.resume_from_checkpoint: {len(unknown)} weights of {directory} have no place in this tuner, "
+            f"such as {unknown[0]}; unfreeze their tower or adapt the same modules"
+        )
+    for name, tensor in stored.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(
+                f"tuner.resume_from_checkpoint: {name} is {tuple(tensor.shape)} in {directory}, here {tuple(wanted[name].shape)}"
+            )
+    set_peft_model_state_dict(model, wanted | stored)
+    return sorted(set(wanted) - set(stored))

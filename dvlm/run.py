@@ -1,0 +1,124 @@
+"""A run's directory: what it was started with, and the table and lines that a person reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dvlm.config import TrainConfig
+from dvlm.learning.optim import tower_rates
+from dvlm.models import towers
+from dvlm.models.tuning import Tuned
+
+PACKAGES = ("dvlm", "torch", "transformers", "peft", "lightning", "hydra-core", "albumentations", "opencv-python-headless")
+CONFIG, RUN = "config.yaml", "run.json"
+
+
+def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
+    """Write `config.yaml` (resolved) and `run.json` (versions, git state, data fingerprints, host, command)."""
+    from omegaconf import OmegaConf
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    files = {name: getattr(config.data, name) for name in ("train_jsonl", "val_jsonl")}
+    run = {
+        "command": [sys.executable, "-m", "dvlm.train", *sys.argv[1:]],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "git": git_state(),
+        "data": {name: {"path": path, "sha256": digest(Path(path))} for name, path in files.items() if path},
+        **facts,
+    }
+    (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code, and whether it was changed since; both None outside a repository."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            out = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return out.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def tower_table(tuned: Tuned, config: TrainConfig) -> Table:
+    """Per tower: parameters, how many train, through what, and at which peak learning rate."""
+    table = Table(title="What trains")
+    for column, justify in (("tower", "left"), ("parameters", "right"), ("trainable", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("how")
+    table.add_column("learning rate", justify="right")
+    rates = tower_rates(config.optim)
+    for tower, rows in towers.parameters(tuned.model).items():
+        training = [(name, p) for name, p in rows if p.requires_grad]
+        base = sum(p.numel() for name, p in rows if not ("lora_" in name or ".modules_to_save." in name))
+        count = sum(p.numel() for _, p in training)
+        table.add_row(
+            tower, f"{base:,}", f"{count:,}", how(training, tuned, config), f"{rates[tower]:g}" if training else "-"
+        )
+    return table
+
+
+def how(training: list[tuple[str, Any]], tuned: Tuned, config: TrainConfig) -> str:
+    """`frozen`, `full`, `lora r=32 on 28 layers`, or a mixture."""
+    if not training:
+        return "frozen"
+    if not tuned.is_adapter:
+        return "full"
+    adapted = {name.partition(".lora_")[0] for name, _ in training if ".lora_" in name}
+    kind = "dora" if config.tuner.use_dora else "rslora" if config.tuner.use_rslora else "lora"
+    parts = [f"{kind} r={config.tuner.lora_rank} on {len(adapted)} layers"] if adapted else []
+    return " + ".join(parts + (["full"] if any(".modules_to_save." in name for name, _ in training) else []))
+
+
+def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str, float]) -> None:
+    """The start-up table, the plan, and the effective batch."""
+    console.print(tower_table(tuned, config))
+    per_step = plan["samples"] / plan["steps"]
+    console.print(
+        f"{plan['steps']} steps of {config.data.packs_per_step} packs "
+        f"({per_step:.1f} samples, {plan['supervised_tokens'] / plan['steps']:.0f} supervised tokens); "
+        f"{plan['samples']} samples, {plan['tokens']:,} tokens, packs filled to {plan['efficiency']:.1%}; "
+        f"{plan['dropped']} dropped"
+    )
+
+
+def closing(console: Console, directory: Path, first: float | None, last: float | None) -> None:
+    """Where everything is, and what to run next."""
+    if first is not None and last is not None:
+        console.print(f"eval/sft_loss {first:.4f} -> {last:.4f}")
+    console.print(f"run        {directory}\ncheckpoint {directory / 'checkpoints'}\npictures   {directory / 'samples'}")
+    target = directory / "merged"
+    console.print(
+        f"next       python -m dvlm.export checkpoint={_shell(directory)} output={_shell(target)}", soft_wrap=True
+    )
+
+
+def _shell(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

@@ -1,0 +1,46 @@
+"""`python -m dvlm.train`: one run, from configuration to checkpoint."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from dvlm.config import TrainConfig
+from dvlm.config.compose import run_verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def main() -> None:
+    """The command line."""
+    run_verb("train", start)
+
+
+def start(config: TrainConfig) -> float:
+    """Run under Hydra, in Hydra's output directory."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    # Workers are forked: a tokenizer that has used threads before would warn, and then use none.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return train(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def train(config: TrainConfig, directory: Path) -> float:
+    """Train in `directory`; returns the last value of `trainer.metric_for_best_model` (nan without validation)."""
+    # Imported here: a typo in the configuration is reported before torch is loaded.
+    from dvlm import assembly
+
+    config = assembly.prepare(config.effective())
+    data = assembly.build_data(config)
+    assembly.check_samples(data)
+    tuned = assembly.build_model(config)
+    module = assembly.build_module(config, tuned, data)
+    trainer = assembly.build_trainer(config, directory, module, data)
+    return assembly.fit(config, directory, trainer, module, data)
+
+
+if __name__ == "__main__":
+    main()
