@@ -17,10 +17,10 @@ from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.progress import build_progress
 from dvlm.callbacks.saving import Saving
 from dvlm.callbacks.stopping import EarlyStopping
-from dvlm.callbacks.throughput import Throughput
+from dvlm.callbacks.step_log import StepLog
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
-from dvlm.config import DataConfig, TrainConfig
-from dvlm.data import demo
+from dvlm.config import TrainConfig
+from dvlm.data import source
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
 from dvlm.learning.gkd import GKDModule
@@ -44,17 +44,8 @@ def prepare(config: TrainConfig) -> TrainConfig:
     if teacher != "base" and load.fingerprint(teacher) is not None and load.fingerprint(teacher) == load.fingerprint(model.model):
         teacher = "base"
     return replace(
-        config, model=model, data=prepare_data(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
+        config, model=model, data=source.prepared(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
     )
-
-
-def prepare_data(data: DataConfig, cache: Path) -> DataConfig:
-    """The same group with the demo set made and named, and paths made absolute."""
-    if data.demo is not None:
-        train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
-        return replace(data, train_jsonl=str(train), val_jsonl=str(val))
-    val_jsonl = str(Path(data.val_jsonl).resolve()) if data.val_jsonl else None
-    return replace(data, train_jsonl=str(Path(data.train_jsonl).resolve()), val_jsonl=val_jsonl)
 
 
 def build_data(config: TrainConfig) -> CaptionDataModule:
@@ -159,9 +150,9 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
     processor, shown = data.encoder.processor, config.callbacks
     saving = Saving(CheckpointStore(directory / "checkpoints"), config.trainer, processor=processor, prompts=data.prompts)
     callbacks: list[L.Callback] = [
+        StepLog(),
         BeforeFirstStep(starts_as_teacher=starts_as_teacher(config), dtype=config.model.torch_dtype),
         FirstGradients(),
-        Throughput(),
     ]
     if shown.sample_pictures and data.val_line is not None:
         samples = data.validation_samples(shown.sample_pictures)

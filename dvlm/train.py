@@ -31,8 +31,9 @@ def start(config: TrainConfig) -> float:
 def train(config: TrainConfig, directory: Path) -> float:
     """Train in `directory`; returns the last value of `trainer.metric_for_best_model` (nan without validation)."""
     # Imported here: a typo in the configuration is reported before torch is loaded.
-    from dvlm import assembly
+    from dvlm import assembly, process
 
+    process.set_up(config)
     config = assembly.prepare(config.effective())
     data = assembly.build_data(config)
     assembly.check_samples(data)

@@ -82,7 +82,7 @@ class Saving(L.Callback):
         if trainer.is_global_zero:
             self.store.begin(step)
         trainer.strategy.barrier("checkpoint-begin")
-        trainer.save_checkpoint(self.store.partial(step) / TRAINER)
+        trainer.save_checkpoint(self.store.partial(step) / TRAINER, weights_only=False)
         if trainer.is_global_zero:
             self._write_model(module, self.store.partial(step))
             self.store.commit(step)

@@ -15,6 +15,7 @@ class TrainerConfig:
     max_steps: int | None = knob(None, "stop after this many steps; null: all planned", "steps")
     accelerator: str = knob("auto", "auto | cpu | gpu")
     devices: int = knob(1, "processes on this node, each with one device")
+    cpu_threads: int | None = knob(None, "threads of one process on a CPU; null: torch's own choice", "threads")
     gradient_checkpointing: bool = knob(False, "recompute activations in the backward pass: less memory, more time")
     eval_steps: int | None = knob(None, "validate every so many steps; null: at start and end only", "steps")
     eval_at_start: bool = knob(True, "validate before the first step")
@@ -28,7 +29,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for name in ("num_train_epochs", "max_steps", "devices", "eval_steps", "save_steps", "save_total_limit"):
+        for name in ("num_train_epochs", "max_steps", "devices", "cpu_threads", "eval_steps", "save_steps", "save_total_limit"):
             at_least(f"trainer.{name}", getattr(self, name), 1)
         at_least("trainer.early_stopping_patience", self.early_stopping_patience, 1)
         at_least("trainer.logging_steps", self.logging_steps, 1)

@@ -31,7 +31,7 @@ def load(path: Path) -> NDArray[np.uint8]:
     """RGB pixels (H, W, 3) uint8 after EXIF orientation."""
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise ImageError(_reason(path, error)) from error
 

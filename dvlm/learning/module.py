@@ -87,14 +87,10 @@ class SFTModule(L.LightningModule):
         self._window = tally if self._window is None else self._window + tally
         return head.loss / batch.supervised_in_step * self.trainer.world_size * self.accumulation
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """At the end of an optimizer step: log its sums, and the learning rates it used."""
-        if (batch.pack // self.trainer.world_size + 1) % self.accumulation or self._window is None:
-            return
-        values = self._window.reduced(self._total).metrics("train")
-        self._window = None
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.publish(values | self._rates)
+    def step_metrics(self) -> dict[str, float]:
+        """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
+        tally, self._window = self._window or Tally.zero(self.device), None
+        return tally.reduced(self._total).metrics("train") | self._rates
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch's sums to those of the validation. Always on the data's own answers."""

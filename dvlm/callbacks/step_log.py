@@ -1,4 +1,4 @@
-"""Where the time goes: tokens a second, the share spent waiting for data, and on a GPU memory and utilisation."""
+"""What is logged at each optimizer step: the losses, and where the time goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import torch
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 125e12, "L4": 121e12}
 
 
-class Throughput(L.Callback):
-    """Logs `perf/tokens_per_second`, `perf/data_wait_share`, on a GPU also `perf/mfu` and `perf/memory_gib`."""
+class StepLog(L.Callback):
+    """Publishes the module's metrics of a step with `perf/tokens_per_second` and `perf/data_wait_share` (the share of
+    the time spent waiting for data), on a GPU also `perf/mfu` and `perf/memory_gib`. Comes first among the callbacks, so
+    that the others see the step's values."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -32,10 +34,13 @@ class Throughput(L.Callback):
         """The time since the batch came went into work; at the end of an optimizer step it is logged."""
         now = time.perf_counter()
         self._worked, self._last = self._worked + now - self._last, now
-        self._tokens += int((batch.attention_mask.sum() if batch.attention_mask is not None else batch.input_ids.numel()))
-        if (batch_idx + 1) % module.accumulation or trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        mask = batch.attention_mask
+        self._tokens += batch.input_ids.numel() if mask is None else int(mask.sum())
+        if (batch_idx + 1) % module.accumulation:
             return
-        module.publish(self._metrics(trainer, module))
+        values = module.step_metrics()
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            module.publish(values | self._metrics(trainer, module))
         self._waited, self._worked, self._tokens = 0.0, 0.0, 0
         self._last = time.perf_counter()
 

@@ -1,0 +1,28 @@
+"""What a process sets once before it trains: threads, seeds of the libraries, and which of their messages are shown."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import lightning as L
+import torch
+from transformers.utils import logging as transformers_logging
+
+from dvlm.config import TrainConfig
+
+
+def set_up(config: TrainConfig) -> None:
+    """Seed torch (LoRA dropout is all that draws from it), bound its threads, and silence what is said twice."""
+    L.seed_everything(config.seed, verbose=False)
+    if config.trainer.cpu_threads is not None:
+        torch.set_num_threads(config.trainer.cpu_threads)
+    if config.debug:
+        return
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning and transformers call deprecated functions of torch and of themselves: nothing a user could mend.
+    for module in ("lightning", "transformers", "torch"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
+        warnings.filterwarnings("ignore", category=UserWarning, module=module, message=".*deprecated.*")

@@ -1,0 +1,33 @@
+"""`python -m dvlm.validate`: read every record and list the bad ones, `file:line: field: what` a line. Exit code 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvlm.config import ValidateConfig
+from dvlm.config.compose import run_verb
+
+
+def main() -> None:
+    """The command line."""
+    run_verb("validate", validate)
+
+
+def validate(config: ValidateConfig) -> None:
+    """Print every bad record of the training and validation files, then a count; exit code 1 when there is one."""
+    from dvlm.data.source import prepared
+    from dvlm.data.verify import bad_lines
+
+    data = prepared(config.data, Path(config.cache_dir))
+    files = [Path(file) for file in (data.train_jsonl, data.val_jsonl) if file]
+    bad = 0
+    for file in files:
+        for error in bad_lines(file, data):
+            print(error)
+            bad += 1
+    print(f"{bad} bad records in {', '.join(map(str, files))}")
+    raise SystemExit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
