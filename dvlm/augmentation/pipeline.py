@@ -53,10 +53,10 @@ class Pipeline:
 
 
 def _draw_image(ops: tuple[Op, ...], annotation: Annotation, rng: np.random.Generator) -> Drawn:
-    """Each op has a coin and a seed of its own: another `prob` for one op leaves the draws of the others alone."""
-    coins, seeds = rng.random(len(ops)), rng.integers(2**63, size=len(ops))
+    """Each op has a coin and a seed of its own: to change an op, or to append one, leaves the draws of the others."""
+    numbers = rng.integers(2**53, size=(len(ops), 2))
     scene = Scene.of(annotation)
-    for op, coin, seed in zip(ops, coins, seeds, strict=True):
-        if op.applies(coin):
+    for op, (coin, seed) in zip(ops, numbers, strict=True):
+        if op.applies(coin / 2**53):
             scene = op.draw(scene, np.random.default_rng(seed))
     return scene.finish()
