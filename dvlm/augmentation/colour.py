@@ -124,8 +124,9 @@ class Clahe(ColourOp):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_number("clip_limit", 1, 100)
-        if not _is_grid(self.tile_grid_size):
-            raise ValueError(f"clahe.tile_grid_size must be [columns, rows], got {self.tile_grid_size!r}")
+        grid = self.tile_grid_size
+        whole = isinstance(grid, tuple) and all(isinstance(side, int) and side >= 1 for side in grid)
+        self.check("tile_grid_size", whole and len(grid) == 2, "[columns, rows]")
 
     def params(self, rng: np.random.Generator) -> tuple[float, ...]:
         return (rng.uniform(1, self.clip_limit),)
@@ -216,8 +217,3 @@ class Noise(ColourOp):
 def _saturating(factor: float) -> NDArray[np.float64]:
     """The matrix (3, 3) that moves colours away from their grey (factor above 1) or towards it."""
     return factor * np.eye(3) + (1 - factor) * _LUMA
-
-
-def _is_grid(value: object) -> bool:
-    whole = isinstance(value, tuple) and all(isinstance(side, int) and side >= 1 for side in value)
-    return whole and len(value) == 2  # type: ignore[arg-type]

@@ -31,50 +31,48 @@ class Op(ABC):
     def draw(self, scene: Scene, rng: np.random.Generator) -> Scene:
         """Draw the op's choices from `rng`, its own generator, and say what becomes of the image. No pixels."""
 
-    def check_number(self, field: str, low: float, high: float = math.inf) -> None:
-        """Raise ValueError unless the field is a finite number in [low, high]."""
+    def check(self, field: str, holds: bool, expected: str) -> None:
+        """Raise ValueError, `hflip.prob must be <expected>, got <value>`, unless the field's value holds."""
+        if not holds:
+            value = getattr(self, field)
+            raise ValueError(f"{self.name}.{field} must be {expected}, got {_as_in_yaml(value)!r}")
+
+    def check_number(self, field: str, low: float, high: float) -> None:
+        """The field must be a number in [low, high]."""
         value = getattr(self, field)
-        if not _is_number(value) or not low <= value <= high:
-            raise ValueError(f"{self.name}.{field} must be {_bounds('a number', low, high)}, got {value!r}")
+        self.check(field, _is_number(value) and low <= value <= high, f"a number in [{low:g}, {high:g}]")
 
     def check_whole(self, field: str, low: int) -> None:
-        """Raise ValueError unless the field is a whole number of at least `low`."""
+        """The field must be a whole number of at least `low`."""
         value = getattr(self, field)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{self.name}.{field} must be {_bounds('a whole number', low, math.inf)}, got {value!r}")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        self.check(field, whole and value >= low, f"a whole number of at least {low}")
 
-    def check_range(self, field: str, low: float, high: float = math.inf) -> None:
-        """Raise ValueError unless the field is a pair of ascending numbers in [low, high]."""
+    def check_range(self, field: str, low: float, high: float) -> None:
+        """The field must be a pair of ascending numbers in [low, high]."""
         value = getattr(self, field)
         pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
-        if not pair or not low <= value[0] <= value[1] <= high:
-            shown = list(value) if isinstance(value, tuple) else value
-            raise ValueError(f"{self.name}.{field} must be {_bounds('[low, high]', low, high)}, got {shown!r}")
+        self.check(field, pair and low <= value[0] <= value[1] <= high, f"[low, high] in [{low:g}, {high:g}]")
 
     def check_ascending(self, lower: str, upper: str, low: float, high: float) -> None:
-        """Raise ValueError unless both fields are numbers in [low, high] and the first is not above the second."""
+        """Both fields must be numbers in [low, high], the first not above the second."""
         self.check_number(lower, low, high)
         self.check_number(upper, low, high)
-        first, second = getattr(self, lower), getattr(self, upper)
-        if first > second:
-            raise ValueError(f"{self.name}.{lower} must not be above {upper}, got {first} and {second}")
-
-    def check_flag(self, field: str) -> None:
-        """Raise ValueError unless the field is true or false."""
-        if not isinstance(getattr(self, field), bool):
-            raise ValueError(f"{self.name}.{field} must be true or false, got {getattr(self, field)!r}")
-
-    def check_word(self, field: str) -> None:
-        """Raise ValueError unless the field is a text that is not empty."""
-        value = getattr(self, field)
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{self.name}.{field} must be a word, got {value!r}")
+        top = getattr(self, upper)
+        self.check(lower, getattr(self, lower) <= top, f"at most {upper}, {top}")
 
     def check_words(self, field: str) -> None:
-        """Raise ValueError unless the field is a list of texts that are not empty."""
+        """The field must be a list of texts that are not empty."""
         value = getattr(self, field)
-        if not isinstance(value, tuple) or not all(isinstance(word, str) and word for word in value):
-            raise ValueError(f"{self.name}.{field} must be a list of words, got {value!r}")
+        self.check(field, isinstance(value, tuple) and all(map(_is_word, value)), "a list of words")
+
+    def check_word(self, field: str) -> None:
+        """The field must be a text that is not empty."""
+        self.check(field, _is_word(getattr(self, field)), "a word")
+
+    def check_flag(self, field: str) -> None:
+        """The field must be true or false."""
+        self.check(field, isinstance(getattr(self, field), bool), "true or false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,7 @@ def register(name: str) -> Callable[[_Class], _Class]:
 
     def add(cls: _Class) -> _Class:
         if name in OPS:
-            raise ValueError(f"the op {name!r} is registered twice: {OPS[name].__qualname__} and {cls.__qualname__}")
+            raise ValueError(f"the op {name!r} is registered twice: {OPS[name].__name__} and {cls.__name__}")
         cls.name = name
         OPS[name] = cls
         return cls
@@ -111,5 +109,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _bounds(what: str, low: float, high: float) -> str:
-    return f"{what} in [{low:g}, {high:g}]" if high < math.inf else f"{what} of at least {low:g}"
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _as_in_yaml(value: Any) -> Any:
+    return [_as_in_yaml(each) for each in value] if isinstance(value, tuple) else value

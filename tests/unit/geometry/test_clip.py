@@ -48,9 +48,7 @@ def test_a_quad_cut_to_a_triangle_is_that_triangle() -> None:
 
 def test_a_cut_quad_gets_the_best_four_corners() -> None:
     # Two corners of a tilted square are out: six are left. The box around them would be four tenths too large.
-    quad = transform(
-        Shapes.build([(Kind.BBOX, [40, 40, 99, 99])]), affine.about(69.5, 69.5, affine.rotation(20))
-    )
+    quad = transform(Shapes.build([(Kind.BBOX, [40, 40, 99, 99])]), affine.about(69.5, 69.5, affine.rotation(20)))
     clipped = clip(quad, affine.rectangle(100, 100), 100, 100)
     visible = shapely.Polygon(quad.of(0)).intersection(shapely.box(0, 0, 100, 100))
     label = shapely.Polygon(clipped.shapes.of(0))

@@ -29,7 +29,11 @@ def test_round_trips(width: int, height: int, norm: str, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(0, [width, height], (20, 2))
     numbers = normalise(points, width, height, norm)
     back = denormalise(numbers, width, height, norm)
-    step = {"none": np.ones(2), "norm100": np.array([width, height]) / 100, "norm1000": np.array([width, height]) / 1000}
+    step = {
+        "none": np.ones(2),
+        "norm100": np.array([width, height]) / 100,
+        "norm1000": np.array([width, height]) / 1000,
+    }
     assert (np.abs(back - points) <= step[norm] / 2 + 1e-9).all()
     assert (normalise(back, width, height, norm) == numbers).all()
 
