@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dvlm import checks, run
 from dvlm.augmentation.pipeline import Pipeline
+from dvlm.callbacks.first_sample import FirstSample
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients
 from dvlm.callbacks.loggers import build_loggers
 from dvlm.callbacks.pictures import Pictures
@@ -162,6 +163,10 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
                 directory / "samples", samples, tokenizer=processor.tokenizer, prompts=data.prompts, max_new_tokens=limit
             )
         )
+    if config.debug:
+        epoch, index = data.train_plan.packs[0].samples[0]
+        first = data.train_line.sample(epoch, index)
+        callbacks.append(FirstSample(directory / "samples", first, processor.tokenizer))
     callbacks += build_progress(shown.progress)
     patience = config.trainer.early_stopping_patience
     return [*callbacks, saving, *([EarlyStopping(saving, patience)] if patience else [])]
@@ -171,7 +176,7 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     """Validate, train, validate; returns the last value of the metric of `best` (nan where it was never logged)."""
     console = Console(quiet=not trainer.is_global_zero)
     statistics = data.train_plan.statistics(config.global_max_length)
-    run.announce(console, module.tuned, config, statistics)
+    run.announce(console, module.tuned, config, statistics, module.steps)
     if trainer.is_global_zero:
         run.describe(directory, config, {"plan": statistics})
     checkpoint = find(config.resume_from) if config.resume_from else None

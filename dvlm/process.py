@@ -17,11 +17,13 @@ def set_up(config: TrainConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.cpu_threads is not None:
         torch.set_num_threads(config.trainer.cpu_threads)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        # Lightning prints by a handler of its own what the root logger prints and files as well.
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.INFO if config.debug else logging.WARNING)
     if config.debug:
         return
     transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning and transformers call deprecated functions of torch and of themselves: nothing a user could mend.
     for module in ("lightning", "transformers", "torch"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)

@@ -95,15 +95,19 @@ def how(training: list[tuple[str, Any]], tuned: Tuned, config: TrainConfig) -> s
     return " + ".join(parts + (["full"] if any(".modules_to_save." in name for name, _ in training) else []))
 
 
-def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str, float]) -> None:
-    """The start-up table, the plan, and the effective batch."""
+def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str, float], steps: int) -> None:
+    """The start-up table, the effective batch, and the plan of which `steps` steps are run."""
     console.print(tower_table(tuned, config))
-    per_step = plan["samples"] / plan["steps"]
+    packs, planned = config.data.packs_per_step, plan["steps"]
     console.print(
-        f"{plan['steps']} steps of {config.data.packs_per_step} packs "
-        f"({per_step:.1f} samples, {plan['supervised_tokens'] / plan['steps']:.0f} supervised tokens); "
-        f"{plan['samples']} samples, {plan['tokens']:,} tokens, packs filled to {plan['efficiency']:.1%}; "
-        f"{plan['dropped']} dropped"
+        f"{steps} of {planned} planned steps; effective batch: {packs} packs, {plan['samples'] / planned:.1f} samples, "
+        f"{plan['supervised_tokens'] / planned:.0f} supervised tokens a step",
+        soft_wrap=True,
+    )
+    console.print(
+        f"plan: {plan['samples']} samples, {plan['tokens']:,} tokens, packs filled to {plan['efficiency']:.1%}, "
+        f"{plan['dropped']} dropped",
+        soft_wrap=True,
     )
 
 

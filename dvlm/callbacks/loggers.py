@@ -30,7 +30,7 @@ def _wandb(config: LoggerConfig, directory: Path, name: str, run_config: dict[st
     chosen = config.wandb
     mode = chosen.mode
     if mode == "auto":
-        mode = "online" if wandb.setup().settings.api_key or wandb.api.api_key else "offline"
+        mode = "online" if wandb.login(prompt=False) else "offline"
     logger = WandbLogger(
         project=chosen.project,
         entity=chosen.entity,
@@ -39,6 +39,7 @@ def _wandb(config: LoggerConfig, directory: Path, name: str, run_config: dict[st
         save_dir=directory,
         tags=chosen.tags,
         offline=mode == "offline",
+        mode=mode,
         config=run_config,
         job_type="train",
     )
