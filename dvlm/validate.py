@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def validate(config: ValidateConfig) -> None:
-    """Print every bad record of the training and validation files, then a count; exit code 1 when there is one."""
+    """Print every error of the training and validation files, then their number; exit code 1 when there is one."""
     from dvlm.data.source import prepared
     from dvlm.data.verify import bad_lines
 
@@ -25,7 +25,7 @@ def validate(config: ValidateConfig) -> None:
         for error in bad_lines(file, data):
             print(error)
             bad += 1
-    print(f"{bad} bad records in {', '.join(map(str, files))}")
+    print(f"{bad} errors in {', '.join(map(str, files))}")
     raise SystemExit(1 if bad else 0)
 
 

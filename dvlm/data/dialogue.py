@@ -1,8 +1,8 @@
 """A JSONL line in messages form: `{"messages": [...], "images": [...]}`, a turn of its own.
 
-The value key of a content item equals its type: `{"type": "image", "image": path}`. `image_url` is normalised to it; any
-other mismatch raises, since a skipped image would train the model on text alone. `<image>` marks inside a plain text
-stand for `images`, in order.
+The value key of a content item equals its type: `{"type": "image", "image": path}`. `image_url` is normalised to it;
+any other mismatch raises, since a skipped image would train the model on text alone. `<image>` marks inside a plain
+text stand for `images`, in order.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dvlm.values import Dialogue, InputError
 
 ROLES = ("system", "user", "assistant")
 MARK = "<image>"
+SPECIAL_FORM = "<|"  # how every special token begins
 Fail = Callable[[str, Any, str], InputError]
 
 
@@ -60,7 +61,7 @@ def _split_marks(name: str, text: str, pending: list[str], fail: Fail) -> list[d
                 raise fail(name, text, f"as many {MARK} marks as images")
             items.append({"type": "image", "image": pending.pop(0)})
         if part:
-            items.append({"type": "text", "text": _plain(name, part, fail)})
+            items.append({"type": "text", "text": plain(name, part, fail)})
     return items
 
 
@@ -73,15 +74,19 @@ def _item(name: str, item: Any, fail: Fail) -> dict[str, str]:
     if kind not in ("image", "text") or set(item) != {"type", kind} or not isinstance(item[kind], str):
         raise fail(name, item, "{'type': 'image', 'image': path} or {'type': 'text', 'text': text}: key equals type")
     if kind == "text":
-        _plain(name, item["text"], fail)
+        if MARK in plain(name, item["text"], fail):
+            raise fail(name, item["text"], f"no {MARK} mark in a list of items: give the image as an item of its own")
     elif not item["image"] or "://" in item["image"] or item["image"].startswith("data:"):
         raise fail(name, item["image"], "a path on disk")
     return item
 
 
-def _plain(name: str, text: str, fail: Fail) -> str:
-    if "<|" in text:
-        raise fail(name, text, "no special token: '<|' would change the structure of the turn")
+def plain(name: str, text: str, fail: Fail) -> str:
+    """The text itself; raises fail(name, the place in the text, ...) where it holds the form of a special token."""
+    at = text.find(SPECIAL_FORM)
+    if at >= 0:
+        shown = text[max(0, at - 40) : at + 40]
+        raise fail(name, shown, f"no special token: '{SPECIAL_FORM}' would change the structure of the turn")
     return text
 
 

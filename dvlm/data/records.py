@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dvlm.data.dialogue import parse_dialogue
+from dvlm.data.dialogue import parse_dialogue, plain
 from dvlm.geometry.shapes import Kind, Shapes
 from dvlm.values import Annotation, Dialogue, InputError, Record
 
-SPECIAL_FORM = "<|"
+BOM = b"\xef\xbb\xbf"
+LONGEST_SIDE = 1_000_000  # pixels
+SHOWN = 200  # characters of a value in an error
 GEOMETRY = {kind.key: kind for kind in Kind}
 FIELDS = {"images", "width", "height", "summary", "objects"}
 
 
 def read(file: Path, limit: int | None = None) -> list[Record] | list[Dialogue]:
-    """The first `limit` lines of a JSONL file, all records or all dialogues; raises InputError at the first bad line."""
+    """The first `limit` lines of a JSONL file, all records or all dialogues. Raises InputError at the first bad one."""
     parsed: list[Any] = []
-    for line, text in lines(file):
+    for line, raw in lines(file):
         if limit is not None and len(parsed) == limit:
             break
-        parsed.append(parse(file, line, text))
-        if type(parsed[-1]) is not type(parsed[0]):
-            raise InputError(f"{file}:{line}: messages: a file holds records or dialogues, not both; split it in two")
+        parsed.append(parse(file, line, raw))
+        check_kind(parsed[-1], type(parsed[0]))
     if not parsed:
         raise InputError(f"{file}: no records: the file is empty")
     return parsed
 
 
-def lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The (line number, text) of each non-blank line, UTF-8, a byte order mark and Windows ends allowed."""
+def lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The (line number, bytes) of each non-blank line; a byte order mark and Windows ends are taken off."""
     try:
         handle = file.open("rb")
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}; check data.train_jsonl and data.val_jsonl") from error
+        reason = f"cannot be read: {error.strerror}"
+        raise InputError(f"{file}: {reason}; check data.train_jsonl and data.val_jsonl") from error
     with handle:
         for number, raw in enumerate(handle, 1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{file}:{number}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+            text = (raw.removeprefix(BOM) if number == 1 else raw).strip()
             if text:
                 yield number, text
 
 
-def parse(file: Path, line: int, text: str) -> Record | Dialogue:
-    """One line: a record, or a dialogue where the line has `messages`."""
+def parse(file: Path, line: int, raw: bytes) -> Record | Dialogue:
+    """One line: a record, or a dialogue where it has `messages`. Raises InputError naming file, line and field."""
     fail = failing(file, line)
+    row = _loads(raw, fail)
+    return parse_dialogue(file, line, row, fail) if "messages" in row else _record(file, line, row, fail)
+
+
+def check_kind(part: Record | Dialogue, first: type) -> None:
+    """Raise InputError for a line of another type than the `first` line of its file."""
+    if not isinstance(part, first):
+        found = f"a {type(part).__name__.lower()} among {first.__name__.lower()}s"
+        fail = failing(part.file, part.line)
+        raise fail("messages", found, "records or dialogues in one file, not both; split it in two")
+
+
+def _loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
+    """The JSON object of a line, every text of which can be written as UTF-8 again."""
     try:
+        text = raw.decode("utf-8")
         row = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
+        if "\\u" in text:
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{raw[error.start]:02x}"
+        raise fail("json", byte, "UTF-8; save the file as UTF-8") from error
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise fail("json", half, "escapes of whole characters: this is half of a surrogate pair") from error
     except json.JSONDecodeError as error:
         raise fail("json", f"{error.msg} at column {error.colno}", "one JSON object a line") from error
-    except ValueError as error:
-        raise fail("json", str(error), "standard JSON with distinct keys and finite numbers") from error
+    except (ValueError, RecursionError) as error:
+        raise fail("json", str(error), "standard JSON, not too deep, with distinct keys and finite numbers") from error
     if not isinstance(row, dict):
         raise fail("json", type(row).__name__, "one JSON object a line")
-    return parse_dialogue(file, line, row, fail) if "messages" in row else _record(file, line, row, fail)
+    return row
 
 
 def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
@@ -66,7 +88,9 @@ def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
 
     def fail(field: str, value: Any, expected: str) -> InputError:
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        return InputError(f"{file}:{line}: {field}: {shown[:200]}; expected {expected}")
+        # One line an error, whatever the value holds.
+        shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown[:SHOWN])
+        return InputError(f"{file}:{line}: {field}: {shown}; expected {expected}")
 
     return fail
 
@@ -107,17 +131,15 @@ def _record(file: Path, line: int, row: dict[str, Any], fail: Callable[..., Inpu
 
 def _size(row: dict[str, Any], name: str, fail: Callable[..., InputError]) -> int:
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise fail(name, value, "a whole number of pixels above 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_SIDE:
+        raise fail(name, value, f"a whole number of pixels from 1 to {LONGEST_SIDE:,}")
     return value
 
 
 def _text(field: str, value: Any, fail: Callable[..., InputError]) -> str:
     if not isinstance(value, str) or not value.strip():
         raise fail(field, value, "a non-empty text")
-    if SPECIAL_FORM in value:
-        raise fail(field, value, f"no special token: '{SPECIAL_FORM}' would change the structure of the turn")
-    return value
+    return plain(field, value, fail)
 
 
 def _objects(objects: Any, width: int, height: int, fail: Callable[..., InputError]) -> Annotation:
@@ -150,7 +172,8 @@ def _shape(name: str, item: dict[str, Any], fail: Callable[..., InputError]) -> 
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # JSON knows whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _check_count(name: str, kind: Kind, flat: list[float], fail: Callable[..., InputError]) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from dvlm.config import DataConfig
 from dvlm.data import images
-from dvlm.data.records import failing, lines, parse
+from dvlm.data.records import check_kind, failing, lines, parse
 from dvlm.values import Dialogue, InputError, Record
 
 AUTO_FULL = 2000
 OUTSIDE = 1.0  # pixels that a coordinate may lie beyond the image: labelling tools round
+LONGEST_RATIO = 200  # of the sides of an image: Qwen's processor takes no other
 
 
 def check(parts: Iterable[Record] | Iterable[Dialogue], config: DataConfig) -> None:
     """Raise the first error among records or dialogues that were read already."""
-    listed = list(parts)
+    listed: list[Record | Dialogue] = list(parts)
     full = decodes(config, len(listed))
     for part in listed:
         for error in errors(part, config, full=full):
@@ -36,17 +39,15 @@ def bad_lines(file: Path, config: DataConfig) -> Iterator[InputError]:
         yield error
         return
     full = decodes(config, len(numbered))
-    kinds = set()
-    for line, text in numbered:
+    first: type | None = None
+    for line, raw in numbered:
         try:
-            part = parse(file, line, text)
+            part = parse(file, line, raw)
+            first = first or type(part)
+            check_kind(part, first)
         except InputError as error:
             yield error
             continue
-        kinds.add(type(part))
-        if len(kinds) > 1:
-            yield failing(file, line)("messages", type(part).__name__, "records or dialogues in one file, not both")
-            return
         yield from errors(part, config, full=full)
     if not numbered:
         yield InputError(f"{file}: no records: the file is empty")
@@ -71,14 +72,14 @@ def _outside(record: Record) -> Iterator[InputError]:
     if record.objects is None:
         return
     shapes = record.objects.shapes
-    for index in range(len(shapes)):
-        points = shapes.of(index)
-        if points.min() < -OUTSIDE or (points > (record.width + OUTSIDE, record.height + OUTSIDE)).any():
-            yield failing(record.file, record.line)(
-                f"objects[{index}].{shapes.kind(index).key}",
-                points.reshape(-1).tolist(),
-                f"pixels inside the image of {record.width}x{record.height}",
-            )
+    low, high = shapes.bounds[:, :2], shapes.bounds[:, 2:]
+    beyond = (low < -OUTSIDE).any(1) | (high > (record.width + OUTSIDE, record.height + OUTSIDE)).any(1)
+    for index in map(int, np.flatnonzero(beyond)):
+        yield failing(record.file, record.line)(
+            f"objects[{index}].{shapes.kind(index).key}",
+            shapes.of(index).reshape(-1).tolist(),
+            f"pixels inside the image of {record.width}x{record.height}",
+        )
 
 
 def _image_errors(
@@ -96,3 +97,5 @@ def _image_errors(
         yield fail(
             "width, height", f"{stated[0]}x{stated[1]}", f"the size of the image, {actual[0]}x{actual[1]} ({path})"
         )
+    if max(actual) > LONGEST_RATIO * min(actual):
+        yield fail("images", f"{path} of {actual[0]}x{actual[1]}", f"sides that differ {LONGEST_RATIO} times at most")
