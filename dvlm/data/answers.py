@@ -14,19 +14,29 @@ from dvlm.geometry.normalise import denormalise
 from dvlm.geometry.shapes import Kind, Shapes
 from dvlm.values import Annotation, InputError
 
+FARTHEST = 1_000_000  # of a coordinate: beyond it a model has only repeated digits
 COUNTS = {Kind.BBOX: lambda n: n == 4, Kind.QUAD: lambda n: n == 8, Kind.LINE: lambda n: n >= 4 and n % 2 == 0}
 
 
 def parse(text: str, sizes: Sequence[tuple[int, int]], prompts: Prompts) -> list[Annotation]:
     """The objects of a dense answer for images of (width, height); raises InputError where it breaks the form."""
-    try:
-        answer = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"the answer is not JSON: {error.msg} at character {error.pos}") from error
+    answer = _loads(text)
     wanted = [image_key(number) for number in range(1, len(sizes) + 1)]
-    if not isinstance(answer, dict) or sorted(answer) != sorted(wanted):
+    if not isinstance(answer, dict):
+        raise InputError(f"the answer is {answer!r:.60}, expected an object with the keys {wanted}")
+    if sorted(answer) != sorted(wanted):
         raise InputError(f"the answer's keys are {list(answer)}, expected {wanted}")
     return [_annotation(answer[key], size, prompts) for key, size in zip(wanted, sizes, strict=True)]
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"the answer is not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:
+        # A model that repeats itself: thousands of digits, or of open brackets.
+        raise InputError(f"the answer is JSON that cannot be read: {error}") from error
 
 
 def _annotation(objects: Any, size: tuple[int, int], prompts: Prompts) -> Annotation:
@@ -41,9 +51,14 @@ def _object(item: Any, size: tuple[int, int], prompts: Prompts) -> tuple[tuple[K
     if len(keys) != 1 or set(item) != {keys[0], "desc"} or not isinstance(item["desc"], str):
         raise InputError(f"an object is {item!r:.60}, expected one geometry and a desc")
     kind, flat = GEOMETRY[keys[0]], item[keys[0]]
-    whole = isinstance(flat, list) and all(isinstance(value, int) for value in flat)
-    if not whole or not COUNTS[kind](len(flat)):
+    if not isinstance(flat, list) or not all(map(_whole, flat)) or not COUNTS[kind](len(flat)):
         raise InputError(f"a {keys[0]} is {flat!r:.60}, expected its whole numbers")
+    if kind is Kind.BBOX and (flat[0] > flat[2] or flat[1] > flat[3]):
+        raise InputError(f"a {keys[0]} is {flat!r:.60}, expected x1 <= x2 and y1 <= y2")
     norm: Any = prompts.emit_norm
     points = denormalise(np.array(flat, np.int64).reshape(-1, 2), *size, norm)
     return (kind, points.reshape(-1).tolist()), item["desc"]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= FARTHEST
