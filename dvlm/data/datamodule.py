@@ -1,4 +1,4 @@
-"""The LightningDataModule: it serves a plan as one Lightning epoch, the same on every rank and for any number of workers."""
+"""The LightningDataModule: it serves a plan as one Lightning epoch, the same for any number of ranks and workers."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class RopeIndex:
 
     def __call__(self, ids: torch.Tensor, types: torch.Tensor, grid: torch.Tensor | None) -> torch.Tensor:
         """Positions (3, L) of one sample: `ids` and `types` (L,), `grid` (I, 3)."""
-        positions, _ = self.get_rope_index(ids[None], types[None], image_grid_thw=grid)  # type: ignore[arg-type]
+        positions, _ = self.get_rope_index(ids[None], types[None], image_grid_thw=grid)  # type: ignore[misc, arg-type]
         return positions[:, 0]
 
 
@@ -61,7 +61,10 @@ class Encoder:
             whole = self._render(messages[: index + 1])
             if not (whole.startswith(prompt) and prompt.startswith(done)):
                 raise InputError("the chat template rewrites earlier messages: its prompt is no prefix of the whole")
-            stop = whole.index(end, len(prompt)) + len(end)
+            stop = whole.find(end, len(prompt))
+            if stop < 0:
+                raise InputError(f"the chat template does not end an answer with {end}, the tokenizer's eos_token")
+            stop += len(end)
             parts += [Segment(prompt[len(done) :], False), Segment(whole[len(prompt) : stop], True)]
             done = whole[:stop]
         return parts
@@ -102,7 +105,9 @@ class Encoder:
     ) -> Sample:
         """One sample; `pixels` are the rendered RGB images (H, W, 3) uint8 in order."""
         parts = self.segments(messages)
-        out = self.processor(text=[part.text for part in parts], images=pixels or None)
+        # Without a word on the format an image of one or three rows would be taken for one of channels first.
+        layout = {"input_data_format": "channels_last"} if pixels else {}
+        out = self.processor(text=[part.text for part in parts], images=pixels or None, **layout)
         grid, types = out.get("image_grid_thw"), out.get("mm_token_type_ids")
         ids = torch.tensor([token for row in out["input_ids"] for token in row])
         kinds = torch.tensor([kind for row in types for kind in row]) if types else torch.zeros_like(ids)

@@ -22,7 +22,7 @@ CHUNK = 256  # turns whose texts are tokenised in one call
 
 @dataclass(frozen=True)
 class Line:
-    """Everything that turns (epoch, index) into a sample; it holds no state and draws only from (seed, epoch, index)."""
+    """Everything that turns (epoch, index) into a sample; no state, and draws from (seed, epoch, index) only."""
 
     parts: Sequence[Record] | Sequence[Dialogue]
     augmentation: Pipeline
