@@ -12,13 +12,13 @@ from rich.console import Console
 from dvlm import checks, run
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.first_sample import FirstSample
-from dvlm.callbacks.health import BeforeFirstStep, FirstGradients
+from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
 from dvlm.callbacks.loggers import build_loggers
 from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.progress import build_progress
 from dvlm.callbacks.saving import Saving
-from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.callbacks.step_log import StepLog
+from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
 from dvlm.config import TrainConfig
 from dvlm.data import source
@@ -36,14 +36,25 @@ CHECKED_SAMPLES = 4
 
 
 def prepare(config: TrainConfig) -> TrainConfig:
-    """The same configuration with what it names made or found: the tiny model, the demo set, the teacher."""
+    """The same configuration with what it names made or found: models, the demo set, checkpoints to start from.
+
+    Raises InputError for what is not there, and for a checkpoint of another base model.
+    """
     cache = Path(config.cache_dir)
     teacher = config.rlhf.teacher_model
     if teacher != "base":
-        teacher = load.resolve(replace(config.model, model=teacher), cache).model
+        teacher = load.resolve(replace(config.model, model=teacher), cache, "rlhf.teacher_model").model
     model = load.resolve(config.model, cache)
-    if teacher != "base" and load.fingerprint(teacher) is not None and load.fingerprint(teacher) == load.fingerprint(model.model):
+    fingerprint = load.fingerprint(teacher)
+    if teacher == model.model or (fingerprint is not None and fingerprint == load.fingerprint(model.model)):
         teacher = "base"
+    if config.resume_from:
+        checkpoint = find(config.resume_from)
+        load.check_base(checkpoint, model.model, "resume_from")
+        config = replace(config, resume_from=str(checkpoint))
+    if config.tuner.resume_from_checkpoint:
+        stage = find(config.tuner.resume_from_checkpoint)
+        config = replace(config, tuner=replace(config.tuner, resume_from_checkpoint=str(stage)))
     return replace(
         config, model=model, data=source.prepared(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
     )
@@ -69,7 +80,7 @@ def build_model(config: TrainConfig) -> Tuned:
     tuned = tuning.tune(model, config.tuner, seed=config.seed)
     checks.check_tuned(tuned)
     if config.tuner.resume_from_checkpoint:
-        fresh = adapters.start_from(tuned.model, find(config.tuner.resume_from_checkpoint))
+        fresh = adapters.start_from(tuned.model, Path(config.tuner.resume_from_checkpoint))
         print(f"{len(fresh)} adapter weights start fresh" + (f", such as {fresh[0]}" if fresh else ""))
     if config.trainer.gradient_checkpointing:
         tuned.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -84,6 +95,7 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "rlhf": config.rlhf,
         "steps": min(steps, data.train_plan.steps),
         "accumulation": data.accumulation,
+        "seed": config.seed,
     }
     if config.rlhf.uses_teacher:
         return GKDModule(tuned, teacher=build_teacher(config, tuned, data), **common)
@@ -120,11 +132,9 @@ def starts_as_teacher(config: TrainConfig) -> bool:
 def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data: CaptionDataModule) -> L.Trainer:
     """The Lightning trainer: one epoch that holds every planned pack."""
     settings = config.trainer
-    checkpoint = find(config.resume_from) if config.resume_from else None
+    checkpoint = Path(config.resume_from) if config.resume_from else None
     resumed = (checkpoint.parent.parent, saved_step(checkpoint)) if checkpoint else None
-    loggers = build_loggers(
-        config.logger, directory, name=directory.name, run_config=asdict(config), resumed=resumed
-    )
+    loggers = build_loggers(config.logger, directory, name=directory.name, run_config=asdict(config), resumed=resumed)
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -149,18 +159,29 @@ def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data:
 def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModule) -> list[L.Callback]:
     """What watches the run, in the order in which it is called."""
     processor, shown = data.encoder.processor, config.callbacks
-    saving = Saving(CheckpointStore(directory / "checkpoints"), config.trainer, processor=processor, prompts=data.prompts)
+    saving = Saving(
+        CheckpointStore(directory / "checkpoints"),
+        config.trainer,
+        processor=processor,
+        prompts=data.prompts,
+        resumed=Path(config.resume_from) if config.resume_from else None,
+    )
     callbacks: list[L.Callback] = [
         StepLog(),
         BeforeFirstStep(starts_as_teacher=starts_as_teacher(config), dtype=config.model.torch_dtype),
         FirstGradients(),
+        SamePacks(),
     ]
     if shown.sample_pictures and data.val_line is not None:
         samples = data.validation_samples(shown.sample_pictures)
         limit = shown.sample_max_new_tokens
         callbacks.append(
             Pictures(
-                directory / "samples", samples, tokenizer=processor.tokenizer, prompts=data.prompts, max_new_tokens=limit
+                directory / "samples",
+                samples,
+                tokenizer=processor.tokenizer,
+                prompts=data.prompts,
+                max_new_tokens=limit,
             )
         )
     if config.debug:
@@ -169,7 +190,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         callbacks.append(FirstSample(directory / "samples", first, processor.tokenizer))
     callbacks += build_progress(shown.progress)
     patience = config.trainer.early_stopping_patience
-    return [*callbacks, saving, *([EarlyStopping(saving, patience)] if patience else [])]
+    return [*callbacks, *([EarlyStopping(config.trainer, patience)] if patience else []), saving]
 
 
 def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTModule, data: CaptionDataModule) -> float:
@@ -179,16 +200,14 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     run.announce(console, module.tuned, config, statistics, module.steps)
     if trainer.is_global_zero:
         run.describe(directory, config, {"plan": statistics})
-    checkpoint = find(config.resume_from) if config.resume_from else None
-    if checkpoint and trainer.is_global_zero:
-        CheckpointStore(directory / "checkpoints").adopt_best(checkpoint)
+    checkpoint = Path(config.resume_from) if config.resume_from else None
     validates = data.val_plan is not None
     if validates and config.trainer.eval_at_start and not checkpoint:
         trainer.validate(module, datamodule=data, verbose=False)
     first = module.latest.get("eval/sft_loss")
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint / TRAINER if checkpoint else None, weights_only=True)
     every = config.trainer.eval_steps
-    if validates and not (every and module.steps % every == 0):
+    if validates and not (every and trainer.global_step % every == 0):
         trainer.validate(module, datamodule=data, verbose=False)
     run.closing(console, directory, first, module.latest.get("eval/sft_loss"))
     return module.latest.get(config.trainer.metric_for_best_model, float("nan"))

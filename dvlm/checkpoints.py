@@ -67,14 +67,15 @@ class CheckpointStore:
         found = (STEP.match(path.name) for path in self.root.iterdir()) if self.root.is_dir() else ()
         return sorted(int(match.group(1)) for match in found if match)
 
-    def adopt_best(self, checkpoint: Path) -> None:
-        """Bring along the best checkpoint of the run that `checkpoint` belongs to, when that is another run."""
-        best = checkpoint.parent / "best"
-        step = STEP.match(best.resolve().name)
-        if best.exists() and step and best.parent.resolve() != self.root.resolve():
-            self.root.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(best.resolve(), self.path(int(step.group(1))))
-            self.point("best", int(step.group(1)))
+    def adopt(self, source: Path, name: str) -> None:
+        """Bring along a checkpoint, of another run or of this one, and let the link `name` stand for it."""
+        step = saved_step(source)
+        if not self.path(step).exists():
+            partial = self.begin(step)
+            shutil.copytree(source, partial, dirs_exist_ok=True)
+            os.replace(partial, self.path(step))
+            _sync(self.root)
+        self.point(name, step)
 
     def prune(self, keep: int | None) -> None:
         """Delete all but the newest `keep` checkpoints, and those that `best` or `last` stand for."""
@@ -140,4 +141,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-

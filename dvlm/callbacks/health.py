@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ import torch
 
 from dvlm.checks import check_batch, check_gradients, check_step_zero_kl
 from dvlm.learning.tally import Tally
+from dvlm.values import InputError
 
 
 class BeforeFirstStep(L.Callback):
@@ -51,3 +53,26 @@ class FirstGradients(L.Callback):
         self.seen = True
         for tower, parameters in module.tower_of_parameters().items():
             check_gradients(tower, [parameter.grad for parameter in parameters])
+
+
+class SamePacks(L.Callback):
+    """A resumed run goes on with the plan that its checkpoint followed: the packs up to there are the same."""
+
+    KEY = "packs_seen"
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep a digest of the packs that have been seen."""
+        checkpoint[self.KEY] = self._seen(trainer, trainer.global_step)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Raise InputError where this run's plan has other packs in their place."""
+        step = checkpoint["global_step"]
+        if checkpoint[self.KEY] != self._seen(trainer, step):
+            raise InputError(
+                f"resume_from: the packs of the first {step} steps are not those that the checkpoint has seen; resume "
+                "with the same data, seed, augmentation, packing, packs_per_step and global_max_length"
+            )
+
+    def _seen(self, trainer: L.Trainer, step: int) -> str:
+        plan = trainer.datamodule.train_plan  # type: ignore[attr-defined]
+        return hashlib.sha256(repr(plan.packs[: step * plan.packs_per_step]).encode()).hexdigest()

@@ -14,7 +14,7 @@ FILE = "logging.jsonl"
 
 
 class JsonlLogger(Logger):
-    """Appends `{"step": n, "train/loss": ..., ...}`; `resumed` brings along the lines of an earlier run up to a step."""
+    """Appends `{"step": n, "train/loss": ...}`; `resumed` brings along the lines of an earlier run up to a step."""
 
     def __init__(self, directory: Path, resumed: tuple[Path, int] | None = None) -> None:
         super().__init__()
@@ -26,7 +26,9 @@ class JsonlLogger(Logger):
         kept: list[str] = []
         if resumed is not None and (resumed[0] / FILE).is_file():
             lines = (resumed[0] / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= resumed[1]]
+            # A run that was killed may have left half a line.
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resumed[1]]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(kept), encoding="utf-8")
 
     @property

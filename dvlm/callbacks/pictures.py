@@ -42,9 +42,7 @@ class Pictures(L.Callback):
 
 def compare(sample: Sample, text: str, prompts: Prompts) -> NDArray[np.uint8]:
     """The sample's images one below the other: left with the truth, right with what `text` says."""
-    pixels = [
-        render(images.load(path), drawn) for path, drawn in zip(sample.turn.images, sample.drawn, strict=True)
-    ]
+    pixels = [render(images.load(path), drawn) for path, drawn in zip(sample.turn.images, sample.drawn, strict=True)]
     if sample.turn.mode is not Mode.DENSE:
         rows = [drawing.side_by_side([image, image], [sample.answer, text]) for image in pixels]
         return stack(rows)

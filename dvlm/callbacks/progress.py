@@ -117,4 +117,6 @@ def build_progress(kind: str) -> list[L.Callback]:
     """The callback of `callbacks.progress`; auto is a bar on a terminal."""
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "lines"
-    return {"bar": [ProgressBar()], "lines": [ProgressLines()], "none": []}[kind]  # type: ignore[list-item]
+    if kind == "none":
+        return []
+    return [ProgressBar() if kind == "bar" else ProgressLines()]

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
+from dvlm.callbacks.best import Best
 from dvlm.checkpoints import TRAINER, CheckpointStore
 from dvlm.config import TrainerConfig
 from dvlm.data.messages import Prompts
-from dvlm.models import forward
+from dvlm.models import forward, load
 
 
 class Saving(L.Callback):
     """Saves every `save_steps`, at the end, and whenever the metric is the best so far.
 
     A step that is validated is saved after its validation, so that a resumed run does not repeat it. `save_delay_steps`
-    holds back step and best saves, never the final one.
+    holds back step and best saves, never the final one. `resumed` is the checkpoint that the run continues.
     """
 
-    def __init__(self, store: CheckpointStore, config: TrainerConfig, *, processor: Any, prompts: Prompts) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        config: TrainerConfig,
+        *,
+        processor: Any,
+        prompts: Prompts,
+        resumed: Path | None = None,
+    ) -> None:
         self.store, self.config, self.processor, self.prompts = store, config, processor, prompts
-        self.best: float | None = None
-        self.best_step: int | None = None
+        self.resumed, self.best = resumed, Best(config)
         self._saved: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The best metric so far, and its step."""
-        return {"best": self.best, "best_step": self.best_step}
+        return self.best.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best metric so far."""
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self.best.load_state_dict(state_dict)
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Bring along the best checkpoint of the run that this one continues; a best that is gone is forgotten."""
+        if self.resumed is None or self.best.step is None:
+            return
+        theirs = self.resumed.parent / self.store.path(self.best.step).name
+        if not theirs.is_dir():
+            self.best.forget()
+        elif trainer.is_global_zero:
+            self.store.adopt(theirs, "best")
+        trainer.strategy.barrier("checkpoint-adopted")
+
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        """A run that had nothing left to do ends with the checkpoint that it continued."""
+        if self.resumed is not None and trainer.is_global_zero and not (self.store.root / "last").exists():
+            self.store.adopt(self.resumed, "last")
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save a step that is due and not about to be validated."""
@@ -43,9 +68,10 @@ class Saving(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
         """Take note of the metric; save the step if it is the best so far, or due."""
         step = trainer.global_step
+        self.best.check(module.latest)
         if step == 0 or step < self.config.save_delay_steps:
             return
-        improved = self._improves(module, step)
+        improved = self.best.improves(module.latest, step)
         if trainer.state.fn == TrainerFn.FITTING and (improved or self._due(step)):
             self.save(trainer, module)
         if improved and trainer.is_global_zero:
@@ -63,17 +89,6 @@ class Saving(L.Callback):
     def _validates(self, step: int) -> bool:
         return self.config.eval_steps is not None and step % self.config.eval_steps == 0
 
-    def _improves(self, module: Any, step: int) -> bool:
-        value = module.latest.get(self.config.metric_for_best_model)
-        if value is None:
-            known = ", ".join(sorted(module.latest))
-            raise ValueError(f"trainer.metric_for_best_model is {self.config.metric_for_best_model}; logged are {known}")
-        sign = 1 if self.config.greater_is_better else -1
-        if self.best is not None and sign * float(value) <= sign * self.best:
-            return False
-        self.best, self.best_step = float(value), step
-        return True
-
     def save(self, trainer: L.Trainer, module: Any) -> None:
         """Write, make durable, and let appear the checkpoint of the current step; every rank takes part."""
         step = trainer.global_step
@@ -90,10 +105,12 @@ class Saving(L.Callback):
         trainer.strategy.barrier("checkpoint-end")
         self._saved = step
 
-    def _write_model(self, module: Any, directory: Any) -> None:
+    def _write_model(self, module: Any, directory: Path) -> None:
         extra = {"save_embedding_layers": False} if module.tuned.is_adapter else {}
         module.model.save_pretrained(directory, **extra)
         self.processor.save_pretrained(directory)
         self.processor.image_processor.save_pretrained(directory)
         self.prompts.save(directory)
-        forward.core(module.model).generation_config.save_pretrained(directory)
+        base = forward.core(module.model)
+        base.generation_config.save_pretrained(directory)
+        load.write_base(directory, base.config._name_or_path)

@@ -14,8 +14,8 @@ PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A
 
 class StepLog(L.Callback):
     """Publishes the module's metrics of a step with `perf/tokens_per_second` and `perf/data_wait_share` (the share of
-    the time spent waiting for data), on a GPU also `perf/mfu` and `perf/memory_gib`. Comes first among the callbacks, so
-    that the others see the step's values."""
+    the time spent waiting for data), on a GPU also `perf/mfu` and `perf/memory_gib`. Comes first among the callbacks,
+    so that the others see the step's values."""
 
     def __init__(self) -> None:
         self._last = 0.0

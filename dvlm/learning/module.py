@@ -17,13 +17,14 @@ from dvlm.learning.teacher import Teacher
 from dvlm.models import forward, towers
 from dvlm.models.towers import HEAD, Tower
 from dvlm.models.tuning import Tuned
-from dvlm.values import Batch
+from dvlm.values import Batch, InputError, generator
 
 
 class SFTModule(L.LightningModule):
     """Cross-entropy on the supervised tokens, normalised over the whole optimizer step.
 
-    `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss.
+    `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss. Dropout
+    draws from `seed` and the number of the pack, so that it depends neither on rank nor on where a run was resumed.
     """
 
     # Frozen weights are not in a checkpoint: what must be there is checked when a run resumes.
@@ -37,11 +38,12 @@ class SFTModule(L.LightningModule):
         rlhf: RlhfConfig,
         steps: int,
         accumulation: int,
+        seed: int,
         eval_teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.tuned, self.optim_config, self.rlhf = tuned, optim_config, rlhf
-        self.steps, self.accumulation = steps, accumulation
+        self.steps, self.accumulation, self.seed = steps, accumulation, seed
         self.model = tuned.model
         self.eval_teacher = eval_teacher
         self.vision_trains = tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)
@@ -82,6 +84,7 @@ class SFTModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
+        torch.manual_seed(int(generator(self.seed, "dropout", 0, batch.pack).integers(2**63)))
         head = self.score(batch, self.train_teacher)
         tally = Tally.of(head)
         self._window = tally if self._window is None else self._window + tally
@@ -109,7 +112,7 @@ class SFTModule(L.LightningModule):
         self.latest |= values
 
     def _total(self, sums: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(sums, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(sums, reduce_op="sum")
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, which moves at every optimizer step."""
@@ -122,27 +125,41 @@ class SFTModule(L.LightningModule):
     ) -> None:
         """Clip to max_grad_norm; the norm before clipping and the learning rates of this step are kept for the log."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if self.optim_config.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.optim_config.max_grad_norm, norm)
-        rates = {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups if "no_decay" not in group["name"]}
+        rates = {
+            f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups if "no_decay" not in group["name"]
+        }
         self._rates = {"train/grad_norm": float(norm), **rates}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only what trains: no base weights, no teacher."""
-        training = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        """Keep only what trains, no base weights, no teacher; and the latest validation, and the schedule's length."""
+        training = self._training_shapes()
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in training}
+        checkpoint["steps"] = self.steps
+        checkpoint["latest"] = {name: value for name, value in self.latest.items() if name.startswith("eval/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that does not hold exactly what trains here."""
-        training = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        stored = set(checkpoint["state_dict"])
-        if stored != training:
-            missing, unknown = sorted(training - stored), sorted(stored - training)
-            raise ValueError(
-                f"the checkpoint does not hold what this run trains: {len(missing)} parameters are missing "
-                f"(such as {missing[:1]}), {len(unknown)} are unknown (such as {unknown[:1]}); resume with the same tuner"
+        """Raise InputError where the checkpoint does not hold exactly what trains here, or its run has other steps."""
+        if checkpoint["steps"] != self.steps:
+            raise InputError(
+                f"resume_from: the checkpoint is of a run of {checkpoint['steps']} steps, this run has {self.steps}: "
+                "its schedule would be another; give the same epochs and max_steps, or start a new run from these "
+                "weights with tuner.resume_from_checkpoint"
             )
+        training = self._training_shapes()
+        stored = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+        if stored != training:
+            wrong = sorted(name for name in training.keys() | stored.keys() if training.get(name) != stored.get(name))
+            raise InputError(
+                f"resume_from: the checkpoint does not hold what this run trains: {len(wrong)} parameters are missing, "
+                f"unknown or of another shape, such as {wrong[0]}; resume with the same tuner"
+            )
+        self.latest |= checkpoint["latest"]
+
+    def _training_shapes(self) -> dict[str, torch.Size]:
+        return {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def tower_of_parameters(self) -> dict[Tower, list[Tensor]]:
         """The trainable parameters of each tower."""

@@ -38,5 +38,5 @@ def packed_sdpa(
 
 def register() -> None:
     """Make the name known to transformers; doing so twice does no harm."""
-    AttentionInterface.register(NAME, packed_sdpa)  # type: ignore[arg-type]
+    AttentionInterface.register(NAME, packed_sdpa)
     AttentionMaskInterface.register(NAME, sdpa_mask)

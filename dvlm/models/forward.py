@@ -6,19 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm.models.attention import NAME as PACKED_SDPA
 from dvlm.values import Batch
 
 
-def core(model: Any) -> Qwen3VLForConditionalGeneration:
-    """The transformers model inside a peft model, or the model itself."""
+def core(model: Any) -> Any:
+    """The `Qwen3VLForConditionalGeneration` inside a peft model, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def image_features(model: Any, batch: Batch) -> dict[str, Any] | None:
-    """What the vision tower makes of the batch's images, in the form that `hidden_states` takes; None without images."""
+    """What the vision tower makes of the batch's images, as `hidden_states` takes it; None without images."""
     if batch.pixel_values is None:
         return None
     inner = core(model).model

@@ -14,7 +14,7 @@ from dvlm.values import Sample
 
 @torch.no_grad()
 def answer(model: Any, tokenizer: Any, samples: Sequence[Sample], *, max_new_tokens: int) -> list[str]:
-    """Greedy answers to the prompts of `samples`, batched and padded on the left; adapters as they are at the moment."""
+    """Greedy answers to the prompts of `samples`, batched, padded on the left; adapters as they are at the moment."""
     was_training = model.training
     model.eval()
     try:

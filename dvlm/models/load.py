@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,24 @@ from dvlm.models import attention, tiny
 from dvlm.values import InputError
 
 TINY = "tiny"
+BASE = "base.json"  # beside the weights of a checkpoint: which base model they belong to
 EDGE = 1 << 20  # bytes at either end of a weight file that its fingerprint reads
 
 
-def resolve(config: ModelConfig, cache: Path) -> ModelConfig:
-    """The same configuration with `tiny` built on disk, and an existing directory made absolute."""
+def resolve(config: ModelConfig, cache: Path, key: str = "model.model") -> ModelConfig:
+    """The same configuration with `tiny` built on disk, and an existing directory made absolute.
+
+    Raises InputError, naming the knob `key`, for a path that is no model directory.
+    """
     if config.model == TINY:
         return replace(config, model=str(tiny.prepare(cache.resolve())))
     path = Path(config.model)
     if path.exists():
+        if not (path / "config.json").is_file():
+            raise InputError(f"{key}: {config.model} is no model directory: it has no config.json")
         return replace(config, model=str(path.resolve()))
     if path.is_absolute() or config.model.startswith((".", "~")):
-        raise InputError(f"model.model: {config.model} does not exist; give a model directory or a hub id")
+        raise InputError(f"{key}: {config.model} does not exist; give a model directory or a hub id")
     return config
 
 
@@ -94,10 +101,10 @@ def _require_flash_attention() -> None:
 def fingerprint(model: str) -> str | None:
     """12 hex digits that tell one model directory from another: its configuration and samples of its weight files.
 
-    None for a hub id that is not a directory.
+    None for what is no model directory, such as a hub id.
     """
     root = Path(model)
-    if not root.is_dir():
+    if not (root / "config.json").is_file():
         return None
     digest = hashlib.sha256((root / "config.json").read_bytes())
     for file in sorted(root.glob("*.safetensors")):
@@ -108,6 +115,27 @@ def fingerprint(model: str) -> str | None:
             handle.seek(max(0, size - EDGE))
             digest.update(handle.read())
     return digest.hexdigest()[:12]
+
+
+def write_base(directory: Path, model: str) -> None:
+    """Note beside a checkpoint's weights which base model they were trained on."""
+    facts = {"model": model, "fingerprint": fingerprint(model)}
+    (directory / BASE).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def check_base(checkpoint: Path, model: str, key: str) -> None:
+    """Raise InputError, naming the knob `key`, where the weights of `checkpoint` belong to another base model."""
+    if not (checkpoint / BASE).is_file():
+        return
+    facts = json.loads((checkpoint / BASE).read_text(encoding="utf-8"))
+    theirs, ours = facts["fingerprint"], fingerprint(model)
+    # Of a hub id only the name is known; whether it is what a directory holds, nobody can tell.
+    same = theirs == ours if theirs and ours else bool(theirs or ours) or facts["model"] == model
+    if not same:
+        raise InputError(
+            f"{key}: {checkpoint} was trained on {facts['model']} (fingerprint {theirs}), "
+            f"not on {model} (fingerprint {ours}); take the base that it was trained on"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -40,6 +40,7 @@ def base_of(checkpoint: Path, override: str | None) -> str | None:
     base = override or json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise InputError(f"the base model {base} of {checkpoint} does not exist; give its place with model=<directory>")
+    load.check_base(checkpoint, base, "model")
     return base
 
 
@@ -85,7 +86,9 @@ def _load(model: str) -> Qwen3VLForConditionalGeneration:
 def _probe(processor: Any) -> Any:
     """A picture and a question: a ramp in each direction, so that every patch differs."""
     ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
-    image = np.stack([np.tile(ramp, (PROBE_SIDE, 1)), np.tile(ramp[:, None], PROBE_SIDE), np.full([PROBE_SIDE] * 2, 128)], -1)
+    image = np.stack(
+        [np.tile(ramp, (PROBE_SIDE, 1)), np.tile(ramp[:, None], PROBE_SIDE), np.full([PROBE_SIDE] * 2, 128)], -1
+    )
     content = [{"type": "image", "image": ""}, {"type": "text", "text": "请描述图片中的所有物体"}]
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True

@@ -17,7 +17,7 @@ MERGER = f"{VISUAL}.merger"
 DEEPSTACK = f"{VISUAL}.deepstack_merger_list"
 HEAD = "lm_head"
 EMBEDDINGS = "model.language_model.embed_tokens"
-# What peft puts around the path of a module: `base_model.model.` before it, `modules_to_save.<adapter>` and so on behind.
+# What peft puts before the path of a module.
 WRAPPER = re.compile(r"^(base_model\.model\.)+")
 
 

@@ -56,7 +56,7 @@ def tune(model: nn.Module, config: TunerConfig, *, seed: int) -> Tuned:
         targets = [name for name in resolve_targets(model, config) if not f"{name}.".startswith(whole)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tuned = Tuned(get_peft_model(model, _lora(config, targets, saved)), tuple(targets), tuple(saved))  # type: ignore[arg-type]
+            tuned = Tuned(get_peft_model(model, _lora(config, targets, saved)), tuple(targets), tuple(saved))
     for parameter in tuned.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -78,7 +78,8 @@ def resolve_targets(model: nn.Module, config: TunerConfig) -> list[str]:
         chosen = [name for name in every if re.fullmatch(pattern, name)]
         if re.fullmatch(pattern, towers.HEAD):
             raise InputError(f"tuner: '{pattern}' adapts {towers.HEAD}, which cannot be merged; leave it out")
-        return chosen or _no_match("tuner.target_regex" if config.target_regex else "tuner.target_modules", pattern, every)
+        key = "tuner.target_regex" if config.target_regex else "tuner.target_modules"
+        return chosen or _no_match(key, pattern, every)
     chosen = []
     for entry in pattern:
         if entry == ALL_LINEAR:
@@ -130,4 +131,3 @@ def _lora(config: TunerConfig, targets: list[str], saved: list[str]) -> LoraConf
         target_modules=targets or NO_TARGET,
         modules_to_save=saved or None,
     )
-
