@@ -9,22 +9,24 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from dvlm.learning.divergence import Divergence
-from dvlm.learning.fused import Chunk, Head, Recipe, Stats, accumulate
+from dvlm.learning.fused import FusedHead, Recipe, Stats
 
-CHUNK = 128
-# Words of a tile: what stays in a CPU's cache. A GPU takes the vocabulary at once, to launch fewer kernels.
+CHUNK = 256
+# Words of a tile. On a CPU a tile of logits should stay in the cache; on a GPU it should keep every core busy.
 TILE = 4096
+GPU_TILE = 32768
 
 
 class HeadLoss(NamedTuple):
     """The loss of S positions and what is logged of them.
 
     `loss` is a scalar with a gradient: the sum, not the mean, of sft_alpha * CE + beta * D. Everything else is detached
-    and (S,): `ce`, `divergence` (None without a teacher), `entropy` of the student (nats, at temperature 1), `hit` (the
-    target was the likeliest word), `agree` (with the teacher's likeliest word; None without a teacher), `has_ce`.
+    and (S,): `ce` (0 where there is none), `divergence` (None without a teacher), `entropy` of the student (nats, at
+    temperature 1), `hit` (there is CE, and the target was the likeliest word), `agree` (student and teacher prefer the
+    same word; None without a teacher), `has_ce`.
+
     A NamedTuple, since the hooks of FSDP2 and ZeRO-3 look into the tuples that a module returns, not into dataclasses.
     """
 
@@ -39,7 +41,7 @@ class HeadLoss(NamedTuple):
     @property
     def sft_sum(self) -> Tensor:
         """Sum of CE over the positions that have it, unweighted."""
-        return (self.ce * self.has_ce).sum()
+        return self.ce.sum()
 
     @property
     def kl_sum(self) -> Tensor | None:
@@ -54,7 +56,7 @@ class HeadLoss(NamedTuple):
     @property
     def correct(self) -> Tensor:
         """How many of the positions that have CE the student got right."""
-        return (self.hit & self.has_ce).sum()
+        return self.hit.sum()
 
     @property
     def agreement(self) -> Tensor | None:
@@ -130,88 +132,24 @@ def head_loss(
     recipe = Recipe(
         sft_alpha=sft_alpha,
         beta=beta,
-        divergence=Divergence(divergence).resolve(jsd_mix),
+        divergence=Divergence(divergence),
         jsd_mix=jsd_mix,
         temperature=temperature,
         chunk=chunk,
-        tile=TILE if weight.device.type == "cpu" else len(weight),
+        tile=TILE if weight.device.type == "cpu" else GPU_TILE,
     )
-    loss, *stats = _FusedHead.apply(
+    loss, *columns = FusedHead.apply(
         hidden, weight, targets, has_ce, teacher_hidden, teacher_weight, recipe, torch.is_grad_enabled()
     )
-    ce, kl, entropy, prediction, teacher_prediction = stats
-    agree = None if teacher_prediction is None else prediction == teacher_prediction
-    return HeadLoss(loss, ce, kl, entropy, prediction == targets, agree, has_ce)
-
-
-class _FusedHead(torch.autograd.Function):
-    """Loss and gradient in `forward`; `backward` only scales by the gradient that comes in."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        has_ce: Tensor,
-        teacher_hidden: Tensor | None,
-        teacher_weight: Tensor | None,
-        recipe: Recipe,
-        wanted: bool,
-    ) -> tuple[Tensor | None, ...]:
-        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        ctx.dtypes = hidden.dtype, weight.dtype
-        grads = [
-            torch.zeros_like(tensor, dtype=dtype) if wanted and needed else None
-            for tensor, needed in zip((hidden, weight), ctx.needs_input_grad[:2], strict=True)
-        ]
-        student = Head(weight, hidden, recipe, dtype)
-        teacher = None
-        if teacher_weight is not None and teacher_hidden is not None:
-            teacher = Head(teacher_weight, teacher_hidden, recipe, dtype)
-        alpha = recipe.sft_alpha * has_ce.to(dtype)
-        ids = torch.where(has_ce, targets, 0)
-        parts: list[Stats] = []
-        for start in range(0, len(hidden), recipe.chunk):
-            rows = slice(start, start + recipe.chunk)
-            own = hidden[rows].to(student.operand)
-            other = teacher_hidden[rows].to(teacher.operand) if teacher else None
-            chunk = Chunk(recipe, student, teacher, len(own))
-            parts.append(chunk.measure(own, other, ids[rows]))
-            if grads[0] is None and grads[1] is None:
-                continue
-            for k, tile in chunk.gradients(alpha[rows], ids[rows]):
-                tile = tile.to(student.operand)
-                if grads[0] is not None:
-                    accumulate(tile, student.rows(k), grads[0][rows])
-                if grads[1] is not None:
-                    accumulate(tile.t(), own, grads[1][student.columns(k)])
-        stats = _join(parts, alpha, ids, teacher is not None)
-        ctx.save_for_backward(*grads)
-        ctx.mark_non_differentiable(*(stat for stat in stats if stat is not None))
-        loss = (alpha * stats.ce).sum()
-        if stats.divergence is not None:
-            loss = loss + recipe.beta * stats.divergence.sum()
-        return loss, *stats
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, scale: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        grads = [
-            None if grad is None else (grad * scale).to(dtype)
-            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return *grads, None, None, None, None, None, None
-
-
-def _join(parts: list[Stats], number: Tensor, ids: Tensor, teacher: bool) -> Stats:
-    """The statistics of all chunks, end to end; of none, five empty tensors like `number` and `ids`."""
-    if parts:
-        return Stats(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))
-    return (
-        Stats(*(number.new_empty(0) if i < 3 else ids.new_empty(0) for i in range(5)))
-        if teacher
-        else Stats(number.new_empty(0), None, number.new_empty(0), ids.new_empty(0), None)
+    stats = Stats(*columns)
+    return HeadLoss(
+        loss=loss,
+        ce=stats.ce.where(has_ce, 0),
+        divergence=stats.divergence,
+        entropy=stats.entropy,
+        hit=(stats.prediction == targets) & has_ce,
+        agree=None if stats.teacher_prediction is None else stats.prediction == stats.teacher_prediction,
+        has_ce=has_ce,
     )
 
 

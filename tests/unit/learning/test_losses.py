@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvlm.learning import losses
+from dvlm.learning import fused, losses
 from dvlm.learning.divergence import Divergence
 from dvlm.learning.losses import HeadLoss, LossHead, head_loss
 
@@ -249,7 +249,7 @@ def test_nothing_of_the_gradient_is_computed_in_evaluation(monkeypatch: pytest.M
     def forbidden(*_: object) -> None:
         raise AssertionError("a gradient was computed")
 
-    monkeypatch.setattr(losses.Chunk, "gradients", forbidden)
+    monkeypatch.setattr(fused.Chunk, "gradients", forbidden)
     with torch.no_grad():
         mine = head_loss(**b, beta=0.5)
     assert torch.equal(mine.loss, want.loss)
