@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dvlm.config.knob import knob, within
@@ -12,8 +12,8 @@ from dvlm.config.knob import knob, within
 class OpConfig:
     """One op: its name and its parameters, checked against the op's own class."""
 
-    name: str = "???"
-    params: dict[str, Any] = field(default_factory=dict)
+    name: str = knob("???", "the op, such as hflip")
+    params: dict[str, Any] = knob({}, "its parameters; those left out have the op's own defaults")
 
 
 @dataclass

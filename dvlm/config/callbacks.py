@@ -12,7 +12,7 @@ class CallbacksConfig:
     """What a person watches during a run."""
 
     progress: str = knob("auto", "bar | lines | none; auto: a bar on a terminal, else one line every so often")
-    sample_pictures: int = knob(4, "validation samples drawn with truth and greedy answer at each validation", "samples")
+    sample_pictures: int = knob(4, "validation samples drawn with truth and greedy answer, each time", "samples")
     sample_max_new_tokens: int = knob(384, "longest answer in these pictures", "tokens")
 
     def __post_init__(self) -> None:

@@ -5,29 +5,26 @@ Everything here runs before torch is imported: a typo costs a fraction of a seco
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
-from pathlib import Path
-from typing import Any, get_type_hints
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
-from dvlm.config.knob import nearest
-from dvlm.config.renamed import RENAMED
+from dvlm.config import keys
+from dvlm.config.errors import explain
+from dvlm.config.overrides import below_null, check_overrides, quoted_paths, sweep_points
 from dvlm.config.roots import ROOTS
 from dvlm.values import InputError
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
-ADDABLE = ("experiment", "sweep")
 
 
 def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
@@ -43,9 +40,7 @@ def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
     arguments = get_args_parser().parse_args()
     try:
         overrides = quoted_paths(arguments.overrides, ROOTS[verb], multirun=arguments.multirun)
-        check_overrides(overrides, verb)
-        if not arguments.multirun and arguments.run is not False:
-            compose(verb, overrides)
+        _check(verb, overrides, arguments)
     except InputError as error:
         _stop(error)
     replaced = dict(zip(arguments.overrides, overrides, strict=True))
@@ -60,7 +55,18 @@ def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
             return _stop(error)
 
     register()
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(task)()
+    hydra.main(version_base="1.3", config_path=str(keys.CONF), config_name=verb)(task)()
+
+
+def _check(verb: str, overrides: list[str], arguments: Namespace) -> None:
+    """Raise InputError for what Hydra would report in its own words, or only in the middle of a sweep."""
+    check_overrides(overrides, verb)
+    if arguments.config_name or arguments.config_path or arguments.config_dir:
+        return  # another tree of files: only Hydra knows it
+    for point in sweep_points(overrides) if arguments.multirun else [overrides]:
+        node = _composed(verb, point)
+        if not arguments.cfg:  # a configuration may be printed with values missing
+            to_object(node)
 
 
 def _stop(error: Exception) -> None:
@@ -68,6 +74,7 @@ def _stop(error: Exception) -> None:
     raise SystemExit(2)
 
 
+@cache
 def register() -> None:
     """Tell Hydra the schema of each verb's root."""
     for verb, schema in ROOTS.items():
@@ -76,17 +83,31 @@ def register() -> None:
 
 def compose(verb: str, overrides: list[str]) -> Any:
     """The root dataclass of `verb` under `overrides`; raises InputError naming the key and the way out."""
+    overrides = quoted_paths(overrides, ROOTS[verb], multirun=False)
+    check_overrides(overrides, verb)
+    return to_object(_composed(verb, overrides))
+
+
+def _composed(verb: str, overrides: list[str]) -> DictConfig:
     register()
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra.compose(verb, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+        with hydra.initialize_config_dir(str(keys.CONF), version_base="1.3"):
+            return hydra.compose(verb, overrides)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise InputError(explain(error)) from error
-    return to_object(node)
+    except AssertionError as error:
+        # OmegaConf asserts when an override goes below a knob that is null.
+        for override in below_null(overrides, ROOTS[verb]):
+            above = override.partition("=")[0].rpartition(".")[0]
+            raise InputError(f"'{override}': {above} is null here; leave it out, or set {above} first") from error
+        raise
 
 
 def to_object(node: DictConfig) -> Any:
     """The dataclass instances behind a composed node, each checked by its `__post_init__`."""
+    schema: Any = OmegaConf.get_type(node)
+    for key in sorted({str(key) for key in node} - {item.name for item in fields(schema)}):
+        raise InputError(f"there is no config group '{key}'{keys.nearest_key(key, keys.groups())}")
     try:
         return OmegaConf.to_object(node)
     except MissingMandatoryValue as error:
@@ -95,101 +116,3 @@ def to_object(node: DictConfig) -> Any:
         raise InputError(explain(error)) from error
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def explain(error: BaseException) -> str:
-    """One line for a composition error: where, which key, and the nearest right one."""
-    where = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        inside = re.match(r"In '([^']+)'", str(cause))
-        where = f" in conf/{inside.group(1)}.yaml" if inside and "/" in inside.group(1) else where
-        if isinstance(cause, MissingConfigException):
-            return _missing_choice(cause)
-        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            return _bad_key(cause, where)
-        cause = cause.__cause__
-    return " ".join(str(error).split())
-
-
-def _missing_choice(error: MissingConfigException) -> str:
-    group, _, choice = (error.missing_cfg_file or "?").rpartition("/")
-    return f"{group or 'config'} has no option '{choice}'{nearest(choice, options(group))}"
-
-
-def _bad_key(error: OmegaConfBaseException, where: str) -> str:
-    key = str(error.full_key)
-    parent, schema = key.rpartition(".")[0], error.object_type
-    if "not in" in str(error) and is_dataclass(schema):
-        if key in RENAMED:
-            return f"'{key}'{where} is now '{RENAMED[key]}'"
-        known = [f"{parent}.{f.name}" if parent else f.name for f in fields(schema)]
-        return f"unknown key '{key}'{where}{nearest(key, known)}"
-    return f"{key}{where}: {str(error).splitlines()[0]}"
-
-
-def options(group: str) -> list[str]:
-    """The choices of a config group: the YAML files of its directory."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def knob_paths(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every (dotted key, dataclass field) of a schema, nested dataclasses entered."""
-    hints = get_type_hints(schema)
-    for item in fields(schema):
-        key = f"{prefix}{item.name}"
-        yield key, item
-        nested = next((part for part in (hints[item.name], *_arms(hints[item.name])) if is_dataclass(part)), None)
-        if nested is not None and isinstance(nested, type):
-            yield from knob_paths(nested, f"{key}.")
-
-
-def _arms(hint: Any) -> tuple[Any, ...]:
-    return tuple(getattr(hint, "__args__", ())) if getattr(hint, "__origin__", None) is not list else ()
-
-
-def quoted_paths(overrides: list[str], schema: type, *, multirun: bool) -> list[str]:
-    """Quote the values of path knobs, so that they may hold Chinese, spaces, `=`, `,` and parentheses.
-
-    Under multirun a comma separates the values of a sweep, so there a path with commas needs quotes of its own.
-    """
-    paths = {key for key, item in knob_paths(schema) if item.metadata.get("path")}
-    return [_quoted(override, paths, multirun) for override in overrides]
-
-
-def _quoted(override: str, paths: set[str], multirun: bool) -> str:
-    key, equals, value = override.partition("=")
-    plain = value[:1] in ("'", '"') or value in ("null", "???", "") or (multirun and "," in value)
-    if key not in paths or not equals or plain:
-        return override
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    trailing = re.search(r"\\*$", escaped)
-    return f"{key}='{escaped}{trailing.group() if trailing else ''}'"
-
-
-def check_overrides(overrides: list[str], verb: str) -> None:
-    """Raise InputError for an override whose key does not exist, or that adds one."""
-    known = {key for key, _ in knob_paths(ROOTS[verb])}
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise InputError(f"cannot read override '{error.override}': {' '.join(str(error).split())}") from error
-    for override in parsed:
-        _check_override(override, known)
-
-
-def _check_override(override: Override, known: set[str]) -> None:
-    key = override.key_or_group
-    if key.startswith("hydra"):
-        return
-    if override.is_add() or override.is_force_add():
-        if key not in ADDABLE:
-            raise InputError(f"'{override.input_line}': '+' is for {' and '.join(ADDABLE)} only; drop the '+'")
-        return
-    if key in ADDABLE:
-        raise InputError(f"'{override.input_line}' needs a plus: +{override.input_line}")
-    if key in RENAMED:
-        raise InputError(f"'{key}' is now '{RENAMED[key]}'")
-    free = any(key.startswith(f"{field}.") for field in ("augmentation.ops",))
-    if key not in known and not free:
-        raise InputError(f"unknown key '{key}'{nearest(key, known)}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvlm.config.knob import at_least, knob, one_of, within
+from dvlm.config.knob import at_least, check_paths, knob, one_of, within
 
 NORMS = ("none", "norm100", "norm1000")
+DEMO = "demo"  # stands for a file where the demo set is made before the run
 
 
 @dataclass
@@ -21,6 +22,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         at_least("data.demo.train", self.train, 1)
         at_least("data.demo.val", self.val, 1)
+        at_least("data.demo.seed", self.seed, 0)
         one_of("data.demo.domain", self.domain, ("a", "b"))
 
 
@@ -35,9 +37,13 @@ class DataConfig:
     summary_ratio: float = knob(0.0, "share of turns that ask for summaries instead of objects", "probability")
     emit_norm: str = knob("norm1000", "coordinates in answers: none (pixels) | norm100 | norm1000")
     object_order: str = knob("file", "objects in answers: file | top_left (top to bottom, then left to right)")
-    user_prompt: str = knob("请描述图片中的所有物体", "text after the images of a user message")
-    system_prompt_dense: str = knob("你是图像检测助手。请用JSON列出每张图片中的物体及其位置。", "system prompt of dense turns")
-    system_prompt_summary: str = knob("你是图像检测助手。请用JSON给出每张图片的一行摘要。", "system prompt of summary turns")
+    user_prompt: str = knob("请描述图片中的所有物体", "text after the images of a user message", text=True)
+    system_prompt_dense: str = knob(
+        "你是图像检测助手。请用JSON列出每张图片中的物体及其位置。", "system prompt of dense turns", text=True
+    )
+    system_prompt_summary: str = knob(
+        "你是图像检测助手。请用JSON给出每张图片的一行摘要。", "system prompt of summary turns", text=True
+    )
     packing: bool = knob(True, "lay samples end to end up to global_max_length; false pads them side by side")
     samples_per_pack: int = knob(1, "rows of a padded micro-batch; with packing the length decides", "samples")
     packs_per_step: int = knob(4, "packs of one optimizer step over all ranks; accumulation follows", "packs")
@@ -50,6 +56,7 @@ class DataConfig:
     dataloader_pin_memory: bool = knob(False, "pinned host memory, for copies to a GPU")
 
     def __post_init__(self) -> None:
+        check_paths("data.", self)
         one_of("data.emit_norm", self.emit_norm, NORMS)
         one_of("data.object_order", self.object_order, ("file", "top_left"))
         one_of("data.truncation", self.truncation, ("raise", "drop"))
@@ -60,8 +67,15 @@ class DataConfig:
         at_least("data.dataloader_num_workers", self.dataloader_num_workers, 0)
         at_least("data.min_pixels", self.min_pixels, 1)
         at_least("data.max_pixels", self.max_pixels, self.min_pixels or 1)
+        self._check_demo()
         if self.packing and self.samples_per_pack != 1:
             raise ValueError(
                 f"data.samples_per_pack is {self.samples_per_pack}, but with packing the length decides; "
                 "set data.packing=false for padded batches"
             )
+
+    def _check_demo(self) -> None:
+        for name in ("train_jsonl", "val_jsonl"):
+            file = getattr(self, name)
+            if self.demo is not None and file not in (DEMO, None):
+                raise ValueError(f"data.{name} is '{file}', but data=demo makes its own records; add data=jsonl")

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import field
+from collections.abc import Iterable, Sequence
+from dataclasses import field, fields
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 
-def knob(default: Any, doc: str, unit: str = "", *, path: bool = False) -> Any:
-    """A dataclass field with its meaning and unit; `path` marks a file or directory, whose value may hold any text."""
-    metadata = {"doc": doc, "unit": unit, "path": path}
+def knob(default: Any, doc: str, unit: str = "", *, path: bool = False, text: bool = False) -> Any:
+    """A dataclass field with its meaning and unit.
+
+    `path` marks a file or directory, `text` any other value that may hold every character: command lines quote both.
+    """
+    metadata = {"doc": doc, "unit": unit, "path": path, "text": path or text}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 def group(schema: type) -> Any:
-    """A field that a config group fills: OmegaConf takes the class itself, so no instance is checked before its values."""
+    """A field that a config group fills. OmegaConf takes the class itself: no instance is checked before its values."""
     return field(default_factory=lambda: schema)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, else the list of all of them."""
+def nearest(name: str, known: Iterable[str], *, shown: Sequence[str] = ()) -> str:
+    """`; did you mean 'x'?` for the nearest known name, else `; known: ` and all of them, or those in `shown`."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(shown or names)}"
 
 
 def one_of(key: str, value: str, known: Iterable[str]) -> None:
     """Raise ValueError unless `value` is among `known`."""
     names = list(known)
     if value not in names:
-        raise ValueError(f"{key} is '{value}', expected one of {', '.join(names)}{nearest(value, names)}")
+        raise ValueError(f"{key} is '{value}'{nearest(str(value), names, shown=names)}")
 
 
 def at_least(key: str, value: float | None, low: float, *, above: bool = False) -> None:
-    """Raise ValueError when `value` is below `low` (or equal to it, with `above`). None passes."""
-    if value is not None and (value < low or (above and value == low) or value != value):
-        raise ValueError(f"{key} is {value}, expected {'more than' if above else 'at least'} {low}")
+    """Raise ValueError unless `value` is finite and at least `low` (more than it, with `above`). None passes."""
+    if value is not None and not (isfinite(value) and (value > low or (value == low and not above))):
+        raise ValueError(f"{key} is {value}, expected {'a number above' if above else 'at least'} {low}")
 
 
 def within(key: str, value: float | None, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high. None passes."""
     if value is not None and not low <= value <= high:
         raise ValueError(f"{key} is {value}, expected a number from {low} to {high}")
+
+
+def check_paths(prefix: str, config: Any) -> None:
+    """Raise ValueError for an empty path knob of the dataclass `config`: it would stand for the working directory."""
+    for item in fields(config):
+        if item.metadata.get("path") and getattr(config, item.name) == "":
+            raise ValueError(f"{prefix}{item.name} is empty, expected a path, or null where there is none")

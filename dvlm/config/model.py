@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvlm.config.knob import at_least, knob, one_of
+from dvlm.config.knob import at_least, check_paths, knob, one_of
 
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("sdpa", "flash_attention_2", "eager")
@@ -20,6 +20,9 @@ class ModelConfig:
     max_model_len: int = knob("${global_max_length}", "longest row the model sees", "tokens")
 
     def __post_init__(self) -> None:
+        check_paths("model.", self)
         one_of("model.torch_dtype", self.torch_dtype, DTYPES)
         one_of("model.attn_impl", self.attn_impl, ATTENTION)
         at_least("model.max_model_len", self.max_model_len, 1)
+        if self.attn_impl == "flash_attention_2" and self.torch_dtype == "float32":
+            raise ValueError("model.attn_impl=flash_attention_2 computes in bfloat16, but model.torch_dtype is float32")

@@ -39,8 +39,10 @@ class OptimConfig:
         for name in ("learning_rate", "vit_lr", "aligner_lr", "adam_epsilon", "max_grad_norm"):
             at_least(f"optim.{name}", getattr(self, name), 0.0, above=True)
         at_least("optim.weight_decay", self.weight_decay, 0.0)
-        for name in ("adam_beta1", "adam_beta2", "warmup_ratio"):
-            within(f"optim.{name}", getattr(self, name), 0.0, 1.0)
+        within("optim.warmup_ratio", self.warmup_ratio, 0.0, 1.0)
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name} is {getattr(self, name)}, expected a number from 0 to below 1")
         if not 0 <= self.lr_scheduler_kwargs.min_lr <= self.learning_rate:
             raise ValueError(
                 f"optim.lr_scheduler_kwargs.min_lr is {self.lr_scheduler_kwargs.min_lr}, "

@@ -1,12 +1,14 @@
-"""The configuration described from its own dataclasses: `--help`, and `python -m dvlm.config.reference` for the docs."""
+"""The configuration described by its own dataclasses: `--help`, and `python -m dvlm.config.reference` for the docs."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields
+from itertools import takewhile
 from typing import Any, get_type_hints
 
-from dvlm.config.compose import CONF, options
+from dvlm.config import keys
+from dvlm.config.keys import dataclass_in, options
 from dvlm.config.roots import ROOTS
 
 EXAMPLES = {
@@ -18,23 +20,38 @@ EXAMPLES = {
     ),
     "validate": ("python -m dvlm.validate data=jsonl data.train_jsonl=train.jsonl",),
     "export": ("python -m dvlm.export checkpoint=<run or checkpoint> output=<directory>",),
+    "convert": (
+        "python -m dvlm.convert coco annotations=instances_train.json images=train output=train.jsonl",
+        "python -m dvlm.convert lvis annotations=lvis_v1_train.json images=coco output=train.jsonl polygons=quad",
+    ),
+    "split": (
+        "python -m dvlm.split input=all.jsonl output=split val=0.1 group_by=folder",
+        r"python -m dvlm.split input=all.jsonl output=split group_by='site(\d+)_'",
+    ),
 }
 
 
 def help_text(verb: str) -> str:
     """What `python -m dvlm.<verb> --help` prints: groups with their options, root knobs, examples."""
     schema = ROOTS[verb]
-    lines = [f"{_first(schema)}", "", "Groups, chosen as group=option; knobs are set as group.knob=value:", ""]
+    lines = [_first(schema), ""]
+    if _groups(schema):
+        lines += ["Groups, chosen as group=option; knobs are set as group.knob=value:", ""]
     for name, group in _groups(schema):
-        lines.append(f"  {name:13} {_first(group)}")
-        lines += [f"  {'':13}   {name}={option:18} {_comment(name, option)}" for option in options(name)]
+        lines += [f"  {name:13} {_first(group)}", *_choice_lines(name)]
     if verb == "train":
-        lines.append(f"  {'experiment':13} A reported run: overrides only. Chosen with a plus: +experiment=<option>")
-        lines += [f"  {'':13}   +experiment={option:12} {_comment('experiment', option)}" for option in options("experiment")]
+        lines += [
+            f"  {'experiment':13} A reported run: overrides only. Chosen with a plus.",
+            *_choice_lines("experiment", "+"),
+        ]
     lines += ["", "Knobs of the root:", ""]
-    lines += [f"  {item.name}={_default(item)}  {_meaning(item)}" for item in _leaves(schema)]
-    lines += ["", "Every knob with unit and default: docs/configuration.md; the composed config: --cfg job", "", "Examples:"]
-    return "\n".join([*lines, *(f"  {example}" for example in EXAMPLES[verb])])
+    lines += [f"  {f'{item.name}={_default(item)}':28} {_meaning(item)}" for item in _leaves(schema)]
+    lines += ["", "Every knob with unit and default: docs/configuration.md; the composed config: --cfg job"]
+    return "\n".join([*lines, "", "Examples:", *(f"  {example}" for example in EXAMPLES[verb])])
+
+
+def _choice_lines(group: str, plus: str = "") -> list[str]:
+    return [f"  {'':13}   {f'{plus}{group}={option}':26} {_comment(group, option)}" for option in options(group)]
 
 
 def markdown() -> str:
@@ -60,7 +77,7 @@ def _choices(group: str) -> list[str]:
 
 
 def _table(prefix: str, schema: type) -> list[str]:
-    rows = [f"| `{prefix}{i.name}` | {_default(i)} | {i.metadata.get('unit', '')} | {_meaning(i)} |" for i in _leaves(schema)]
+    rows = [_row(prefix, item) for item in _leaves(schema)]
     lines = ["| knob | default | unit | meaning |", "|---|---|---|---|", *rows]
     for name, nested in _groups(schema):
         if prefix:
@@ -68,15 +85,15 @@ def _table(prefix: str, schema: type) -> list[str]:
     return lines
 
 
+def _row(prefix: str, item: Field[Any]) -> str:
+    meaning = _meaning(item).replace("|", "\\|")
+    return f"| `{prefix}{item.name}` | `{_default(item)}` | {item.metadata.get('unit', '')} | {meaning} |"
+
+
 def _groups(schema: type) -> list[tuple[str, type]]:
     hints = get_type_hints(schema)
-    pairs = [(item.name, _dataclass_in(hints[item.name])) for item in fields(schema)]
+    pairs = [(item.name, dataclass_in(hints[item.name])) for item in fields(schema)]
     return [(name, group) for name, group in pairs if group is not None]
-
-
-def _dataclass_in(hint: Any) -> type | None:
-    arms = (hint, *getattr(hint, "__args__", ())) if getattr(hint, "__origin__", None) is not list else ()
-    return next((arm for arm in arms if is_dataclass(arm) and isinstance(arm, type)), None)
 
 
 def _leaves(schema: type) -> list[Field[Any]]:
@@ -85,13 +102,13 @@ def _leaves(schema: type) -> list[Field[Any]]:
 
 
 def _default(item: Field[Any]) -> str:
-    value = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
+    value = item.default if item.default_factory is MISSING else item.default_factory()
     special = {"None": "null", "True": "true", "False": "false", "???": "required"}
-    return f"`{special.get(str(value), value)}`"
+    return special.get(str(value), str(value))
 
 
 def _meaning(item: Field[Any]) -> str:
-    return str(item.metadata.get("doc", "")).replace("|", "\\|")
+    return str(item.metadata.get("doc", ""))
 
 
 def _first(schema: type) -> str:
@@ -99,8 +116,11 @@ def _first(schema: type) -> str:
 
 
 def _comment(group: str, option: str) -> str:
-    lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
-    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
+    """The first sentence of the comment that opens an option's file."""
+    lines = (keys.CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    opening = takewhile(lambda line: line.startswith("#"), lines)
+    text = " ".join(line.lstrip("# ") for line in opening if "@package" not in line)
+    return text.partition(". ")[0].rstrip(".") + "." if text else ""
 
 
 if __name__ == "__main__":

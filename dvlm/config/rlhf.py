@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvlm.config.knob import at_least, knob, one_of, within
+from dvlm.config.knob import at_least, check_paths, knob, one_of, within
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 
@@ -28,6 +28,7 @@ class RlhfConfig:
     eval_kl: bool = knob(False, "log eval/kl_loss against the base also when rlhf_type is none")
 
     def __post_init__(self) -> None:
+        check_paths("rlhf.", self)
         one_of("rlhf.rlhf_type", self.rlhf_type, ("none", "gkd"))
         one_of("rlhf.divergence", self.divergence, DIVERGENCES)
         at_least("rlhf.beta", self.beta, 0.0)
@@ -43,8 +44,8 @@ class RlhfConfig:
             raise ValueError("rlhf.sft_alpha and rlhf.beta are both 0: there is no loss; raise one of them")
         if self.lmbda > 0 or self.seq_kd:
             raise ValueError(
-                f"rlhf.lmbda is {self.lmbda} and seq_kd is {self.seq_kd}: training on sampled answers is not built yet; "
-                "use lmbda=0 and seq_kd=false (rlhf=gkd_forward)"
+                f"rlhf.lmbda is {self.lmbda} and seq_kd is {self.seq_kd}, but training on sampled answers is not built "
+                "yet; use lmbda=0 and seq_kd=false (rlhf=gkd_forward)"
             )
         if self.temperature == 0 and self.top_p < 1:
             raise ValueError(f"rlhf.temperature is 0 (greedy) together with top_p {self.top_p}; set top_p to 1.0")

@@ -21,16 +21,26 @@ class TrainerConfig:
     eval_at_start: bool = knob(True, "validate before the first step")
     save_steps: int | None = knob(None, "save every so many steps; null: at the end only", "steps")
     save_delay_steps: int = knob(0, "hold back step and best checkpoints before this step", "steps")
-    save_total_limit: int | None = knob(None, "step checkpoints to keep, beside best and last; null: all", "checkpoints")
+    save_total_limit: int | None = knob(None, "step checkpoints kept beside best and last; null: all", "checkpoints")
     metric_for_best_model: str = knob("eval/loss", "the metric of `best`, and of early stopping")
     greater_is_better: bool = knob(False, "whether a larger metric is a better one")
-    early_stopping_patience: int | None = knob(None, "stop after so many validations without a better one", "validations")
+    early_stopping_patience: int | None = knob(None, "stop after so many validations without a better one")
     logging_steps: int = knob(1, "log every so many steps", "steps")
 
     def __post_init__(self) -> None:
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for name in ("num_train_epochs", "max_steps", "devices", "cpu_threads", "eval_steps", "save_steps", "save_total_limit"):
+        for name in ("num_train_epochs", "max_steps", "devices", "cpu_threads", "logging_steps", "eval_steps"):
             at_least(f"trainer.{name}", getattr(self, name), 1)
-        at_least("trainer.early_stopping_patience", self.early_stopping_patience, 1)
-        at_least("trainer.logging_steps", self.logging_steps, 1)
+        for name in ("save_steps", "save_total_limit", "early_stopping_patience"):
+            at_least(f"trainer.{name}", getattr(self, name), 1)
         at_least("trainer.save_delay_steps", self.save_delay_steps, 0)
+        if not self.metric_for_best_model.startswith("eval/"):
+            raise ValueError(
+                f"trainer.metric_for_best_model is '{self.metric_for_best_model}', "
+                "expected a metric of the validation, such as eval/loss"
+            )
+        if self.early_stopping_patience and not self.eval_steps:
+            raise ValueError(
+                f"trainer.early_stopping_patience is {self.early_stopping_patience}, but trainer.eval_steps is null: "
+                "nothing is validated on the way; set trainer.eval_steps"
+            )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from dvlm.config.knob import at_least, knob, one_of, within
+from dvlm.config.knob import at_least, check_paths, knob, one_of, within
 
 TRAIN_TYPES = ("lora", "full")
 
@@ -26,9 +27,9 @@ class TunerConfig:
     use_dora: bool = knob(False, "weight-decomposed LoRA")
     init_lora_weights: bool = knob(True, "start adapters at zero effect, so that the student starts as its base")
     target_modules: Any = knob(["all-linear"], "list of module names or [all-linear], or one regex (full match)")
-    target_regex: str | None = knob(None, "regex over module names, instead of target_modules; '^$' means no adapters")
+    target_regex: str | None = knob(None, "regex instead of target_modules; '^$' means no adapters", text=True)
     modules_to_save: list[str] = knob([], "modules trained whole beside the adapters; `aligner` is all its mergers")
-    resume_from_checkpoint: str | None = knob(None, "adapter of an earlier stage whose weights to start from", path=True)
+    resume_from_checkpoint: str | None = knob(None, "adapter of an earlier stage: its weights to start from", path=True)
 
     def __post_init__(self) -> None:
         one_of("tuner.train_type", self.train_type, TRAIN_TYPES)
@@ -36,20 +37,48 @@ class TunerConfig:
         at_least("tuner.lora_rank", self.lora_rank, 1)
         at_least("tuner.lora_alpha", self.lora_alpha, 1)
         within("tuner.lora_dropout", self.lora_dropout, 0.0, 1.0)
-        if not isinstance(self.target_modules, str | list):
-            raise ValueError(f"tuner.target_modules is {self.target_modules!r}, expected a list or one regex")
+        check_paths("tuner.", self)
+        self._check_targets()
         if self.train_type == "full":
             self._check_full()
-        elif not self.wants_adapters and not self.modules_to_save:
+        elif not self.modules_to_save:
+            self._check_adapters()
+
+    def _check_targets(self) -> None:
+        names, regex = self.target_modules, self.target_regex
+        if not isinstance(names, str | list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"tuner.target_modules is {names!r}, expected a list of module names or one regex")
+        if regex and names not in ([], ["all-linear"]):
+            raise ValueError(f"tuner.target_regex and tuner.target_modules ({names!r}) are both set; give one of them")
+        for key, pattern in (("target_regex", regex), ("target_modules", names)):
+            if isinstance(pattern, str):
+                _compile(f"tuner.{key}", pattern)
+
+    def _check_adapters(self) -> None:
+        if not self.wants_adapters:
             raise ValueError("tuner has neither adapters nor modules_to_save: nothing would train; name some modules")
+        by_regex = self.target_regex or isinstance(self.target_modules, str)  # a regex does not ask what is frozen
+        if self._all_frozen and not by_regex:
+            raise ValueError("tuner freezes llm, vit and aligner: nothing would train; unfreeze one of them")
 
     def _check_full(self) -> None:
-        if self.freeze_llm and self.freeze_vit and self.freeze_aligner:
+        if self._all_frozen:
             raise ValueError("tuner.train_type=full with every tower frozen: nothing would train; unfreeze one")
         if self.modules_to_save or self.resume_from_checkpoint:
             raise ValueError("tuner.train_type=full has no adapters: drop modules_to_save and resume_from_checkpoint")
 
     @property
+    def _all_frozen(self) -> bool:
+        return self.freeze_llm and self.freeze_vit and self.freeze_aligner
+
+    @property
     def wants_adapters(self) -> bool:
         """False when `target_regex: '^$'` or `target_modules: []` asks for no adapters."""
         return self.target_regex != "^$" and bool(self.target_regex or self.target_modules)
+
+
+def _compile(key: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{key} is '{pattern}', which is not a regex: {error}") from error

@@ -10,9 +10,9 @@ from dvlm.data import demo
 
 
 def prepared(data: DataConfig, cache: Path) -> DataConfig:
-    """The same group with the demo set made under `cache` and named, and paths made absolute."""
+    """The same group with absolute paths; where it asks for the demo set, that is made under `cache` and named instead."""
     if data.demo is not None:
         train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
-        return replace(data, train_jsonl=str(train), val_jsonl=str(val))
+        return replace(data, demo=None, train_jsonl=str(train), val_jsonl=str(val))
     val_jsonl = str(Path(data.val_jsonl).resolve()) if data.val_jsonl else None
     return replace(data, train_jsonl=str(Path(data.train_jsonl).resolve()), val_jsonl=val_jsonl)

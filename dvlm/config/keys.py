@@ -1,0 +1,48 @@
+"""What there is to configure: the groups and options under `conf/`, and the keys of a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from dvlm.config.knob import nearest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def groups() -> list[str]:
+    """The config groups: the directories of `conf/`."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def options(group: str) -> list[str]:
+    """The choices of a config group: the YAML files of its directory."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def dataclass_in(hint: Any) -> type | None:
+    """The dataclass in a field's type: `X` of the hints X and X | None; None for lists and plain values."""
+    arms = (hint, *getattr(hint, "__args__", ())) if getattr(hint, "__origin__", None) is not list else ()
+    return next((arm for arm in arms if is_dataclass(arm) and isinstance(arm, type)), None)
+
+
+def knob_paths(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Every (dotted key, dataclass field) of a schema, nested dataclasses entered."""
+    hints = get_type_hints(schema)
+    for item in fields(schema):
+        key = f"{prefix}{item.name}"
+        yield key, item
+        nested = dataclass_in(hints[item.name])
+        if nested is not None:
+            yield from knob_paths(nested, f"{key}.")
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`: a key of the same name in another group, or one that looks alike; else what there is."""
+    group, _, name = key.rpartition(".")
+    keys = [other for other in known if not group or "." in other]
+    namesakes = [other for other in keys if other.rpartition(".")[2] == name]
+    siblings = [other for other in keys if other.rpartition(".")[0] == group]
+    return nearest(key, namesakes or keys, shown=namesakes or siblings or sorted(groups()))
