@@ -1,4 +1,4 @@
-"""Health checks: what must hold before the first step, and after the first backward pass. They raise, they never warn."""
+"""Health checks: what must hold before the first step, and after the first backward pass. They raise, never warn."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def check_sample(sample: Sample, tokenizer: Any, config: Any) -> None:
     images = int((sample.input_ids == config.vision_start_token_id).sum())
     if not images == len(patches) == len(sample.turn.images):
         raise HealthError(
-            f"{place}: {len(sample.turn.images)} images, but {images} image places in the prompt and {len(patches)} grids; "
-            "the chat template does not fit the processor"
+            f"{place}: {len(sample.turn.images)} images, but {images} image places in the prompt and {len(patches)} "
+            "grids; the chat template does not fit the processor"
         )
-    if placeholders != int((patches // merge).sum()):
-        raise HealthError(f"{place}: {placeholders} image tokens, expected {int((patches // merge).sum())} from the grids")
+    expected = int((patches // merge).sum())
+    if placeholders != expected:
+        raise HealthError(f"{place}: {placeholders} image tokens, expected {expected} from the grids")
     rows = 0 if sample.pixel_values is None else len(sample.pixel_values)
     if rows != int(patches.sum()):
         raise HealthError(f"{place}: {rows} rows of pixels, expected {int(patches.sum())} from the grids")
@@ -69,7 +70,7 @@ def check_tuned(tuned: Tuned) -> None:
     copied = {name for name, module in names.items() if isinstance(module, ModulesToSaveWrapper)}
     if tuned.is_adapter and (adapted != set(tuned.targets) or copied != set(tuned.saved)):
         wrong = sorted(adapted ^ set(tuned.targets) | copied ^ set(tuned.saved))
-        raise HealthError(f"the adapters do not cover what the tuner promised: {len(wrong)} differ, such as {wrong[:3]}")
+        raise HealthError(f"the adapters do not cover what the tuner promised: {len(wrong)} differ, as {wrong[:3]}")
     training = [towers.plain(name) for name, parameter in tuned.model.named_parameters() if parameter.requires_grad]
     if not training:
         raise HealthError("nothing trains: unfreeze a tower or name modules_to_save")
@@ -96,8 +97,8 @@ def check_step_zero_kl(kl: float, dtype: str) -> None:
     tolerance = KL_TOLERANCE if dtype == "float32" else KL_TOLERANCE_LOW
     if not abs(kl) <= tolerance:
         raise HealthError(
-            f"kl_loss before the first step is {kl:.3g}, expected 0 to rounding (at most {tolerance}): the student does "
-            "not start as its teacher; check rlhf.teacher_model, the chat template, and tuner.init_lora_weights"
+            f"kl_loss before the first step is {kl:.3g}, expected 0 to rounding (at most {tolerance}): the student "
+            "does not start as its teacher; check rlhf.teacher_model, the chat template, and tuner.init_lora_weights"
         )
 
 

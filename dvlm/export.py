@@ -26,7 +26,8 @@ def export(config: ExportConfig) -> None:
     base = base_of(checkpoint, config.model)
     merged = merge(checkpoint, output, base=base, dtype=config.torch_dtype, overwrite=config.overwrite)
     print(f"checkpoint {checkpoint}\nmerged     {merged.output}")
-    print(f"logits     within {merged.difference:.2g} of the adapted model, {merged.agreement:.1%} equal likeliest words")
+    same = f"{merged.agreement:.1%} equal likeliest words"
+    print(f"logits     within {merged.difference:.2g} of the adapted model, {same}")
     print(f"use        Qwen3VLForConditionalGeneration.from_pretrained({str(merged.output)!r})")
 
 

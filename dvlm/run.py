@@ -20,7 +20,16 @@ from dvlm.learning.optim import tower_rates
 from dvlm.models import towers
 from dvlm.models.tuning import Tuned
 
-PACKAGES = ("dvlm", "torch", "transformers", "peft", "lightning", "hydra-core", "albumentations", "opencv-python-headless")
+PACKAGES = (
+    "dvlm",
+    "torch",
+    "transformers",
+    "peft",
+    "lightning",
+    "hydra-core",
+    "albumentations",
+    "opencv-python-headless",
+)
 CONFIG, RUN = "config.yaml", "run.json"
 
 

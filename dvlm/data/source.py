@@ -10,7 +10,7 @@ from dvlm.data import demo
 
 
 def prepared(data: DataConfig, cache: Path) -> DataConfig:
-    """The same group with absolute paths; where it asks for the demo set, that is made under `cache` and named instead."""
+    """The same group with absolute paths; a demo set that it asks for is made under `cache`, and named instead."""
     if data.demo is not None:
         train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
         return replace(data, demo=None, train_jsonl=str(train), val_jsonl=str(val))

@@ -16,7 +16,7 @@ class Teacher(Protocol):
     """Gives the teacher's side of the divergence at the supervised positions of a batch."""
 
     def states(self, batch: Batch, mask: Tensor, images: dict[str, Any] | None) -> Tensor:
-        """Hidden states (S, Ht) at `mask` (B, L). `images` are the student's features where the teacher may share them."""
+        """Hidden states (S, Ht) at `mask` (B, L). `images`: the student's features where the teacher may share them."""
         ...
 
     @property
