@@ -70,7 +70,9 @@ def check_tuned(tuned: Tuned) -> None:
     copied = {name for name, module in names.items() if isinstance(module, ModulesToSaveWrapper)}
     if tuned.is_adapter and (adapted != set(tuned.targets) or copied != set(tuned.saved)):
         wrong = sorted(adapted ^ set(tuned.targets) | copied ^ set(tuned.saved))
-        raise HealthError(f"the adapters do not cover what the tuner promised: {len(wrong)} differ, as {wrong[:3]}")
+        raise HealthError(
+            f"the adapters are not those that the tuner promised: {len(wrong)} differ, such as {wrong[:3]}"
+        )
     training = [towers.plain(name) for name, parameter in tuned.model.named_parameters() if parameter.requires_grad]
     if not training:
         raise HealthError("nothing trains: unfreeze a tower or name modules_to_save")

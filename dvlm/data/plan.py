@@ -136,9 +136,7 @@ def _fillers(packs: list[Pack], packs_per_step: int) -> list[Pack]:
     return [filler] * (-len(packs) % packs_per_step)
 
 
-def _too_long(
-    rows: Lengths, index: int, epoch: int, max_length: int, place: Callable[[int, int], str]
-) -> InputError:
+def _too_long(rows: Lengths, index: int, epoch: int, max_length: int, place: Callable[[int, int], str]) -> InputError:
     return InputError(
         f"{place(epoch, index)}: a turn of {rows[index, 0]} tokens is longer than global_max_length {max_length}; "
         "raise global_max_length, lower data.max_pixels or data.images_per_user_turn, or set data.truncation=drop"
