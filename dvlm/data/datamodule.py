@@ -93,17 +93,7 @@ class CaptionDataModule(L.LightningDataModule):
         return self.config.packs_per_step // self.world_size
 
     def _line(self, file: Path, augmentation: Pipeline) -> Line:
-        parts = records.read(file, self.config.sample_limit)
-        verify.check(parts, self.config)
-        return Line(
-            parts=parts,
-            augmentation=augmentation,
-            prompts=self.prompts,
-            encoder=self.encoder,
-            seed=self.seed,
-            images_per_user_turn=self.config.images_per_user_turn,
-            summary_ratio=self.config.summary_ratio,
-        )
+        return build_line(file, self.config, augmentation=augmentation, encoder=self.encoder, seed=self.seed)
 
     def _plan(self, line: Line, epochs: int, *, shuffle: bool = True) -> Plan:
         return planning.build(
@@ -159,6 +149,21 @@ class CaptionDataModule(L.LightningDataModule):
             return []
         named = sorted({name for pack in self.val_plan.packs for name in pack.samples})
         return [self.val_line.sample(epoch, index) for epoch, index in named[:count]]
+
+
+def build_line(file: Path, config: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line:
+    """The line of one JSONL file, its records read and checked; raises InputError at the first bad one."""
+    parts = records.read(file, config.sample_limit)
+    verify.check(parts, config)
+    return Line(
+        parts=parts,
+        augmentation=augmentation,
+        prompts=Prompts.of(config),
+        encoder=encoder,
+        seed=seed,
+        images_per_user_turn=config.images_per_user_turn,
+        summary_ratio=config.summary_ratio,
+    )
 
 
 def _start_worker(_: int) -> None:
