@@ -13,7 +13,7 @@ from dvlm import checks, run
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.first_sample import FirstSample
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
-from dvlm.callbacks.loggers import build_loggers
+from dvlm.callbacks.loggers import build_loggers, recording
 from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.progress import build_progress
 from dvlm.callbacks.saving import Saving
@@ -202,12 +202,13 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
         run.describe(directory, config, {"plan": statistics})
     checkpoint = Path(config.resume_from) if config.resume_from else None
     validates = data.val_plan is not None
-    if validates and config.trainer.eval_at_start and not checkpoint:
-        trainer.validate(module, datamodule=data, verbose=False)
-    first = module.latest.get("eval/sft_loss")
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint / TRAINER if checkpoint else None, weights_only=True)
     every = config.trainer.eval_steps
-    if validates and not (every and trainer.global_step % every == 0):
-        trainer.validate(module, datamodule=data, verbose=False)
+    with recording(trainer.loggers):
+        if validates and config.trainer.eval_at_start and not checkpoint:
+            trainer.validate(module, datamodule=data, verbose=False)
+        first = module.latest.get("eval/sft_loss")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint / TRAINER if checkpoint else None, weights_only=True)
+        if validates and not (every and trainer.global_step % every == 0):
+            trainer.validate(module, datamodule=data, verbose=False)
     run.closing(console, directory, first, module.latest.get("eval/sft_loss"))
     return module.latest.get(config.trainer.metric_for_best_model, float("nan"))

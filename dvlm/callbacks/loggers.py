@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,21 @@ def build_loggers(
     if config.wandb.enabled:
         loggers.append(_wandb(config, directory, name, run_config))
     return loggers
+
+
+@contextmanager
+def recording(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Ends the W&B run with the block, as failed where it raises: the next run of this process gets one of its own."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=code)
 
 
 def _wandb(config: LoggerConfig, directory: Path, name: str, run_config: dict[str, Any]) -> Logger:

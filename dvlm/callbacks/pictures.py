@@ -30,7 +30,9 @@ class Pictures(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
         """Generate on every rank (sharded weights need all of them), draw on the first."""
-        written = generate.answer(module.model, self.tokenizer, self.samples, max_new_tokens=self.max_new_tokens)
+        # What trains is in float32: on a bfloat16 base the two meet only in mixed precision.
+        with trainer.precision_plugin.forward_context():
+            written = generate.answer(module.model, self.tokenizer, self.samples, max_new_tokens=self.max_new_tokens)
         if not trainer.is_global_zero:
             return
         folder = self.directory / f"step-{trainer.global_step:06d}"

@@ -1,0 +1,238 @@
+"""The main job on the tiny model, a few steps at a time: what it logs, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+import wandb
+from conftest import small_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import GKD, Run, run
+
+from dvlm import assembly
+from dvlm.config.compose import compose
+from dvlm.models.tiny import prepare
+from dvlm.train import train
+from dvlm.values import InputError
+
+ALWAYS = {"loss", "sft_loss", "token_accuracy", "token_count"}
+
+
+@pytest.fixture(scope="module")
+def gkd(tmp_path_factory) -> Run:
+    """Three steps, validated at 0, 2 and 3, with every logger and a picture."""
+    return run(
+        tmp_path_factory.mktemp("gkd"),
+        GKD,
+        "trainer.eval_steps=2",
+        "logger=wandb",
+        "logger.tensorboard=true",
+        "logger.wandb.mode=offline",
+        "callbacks.sample_pictures=1",
+        "callbacks.sample_max_new_tokens=8",
+    )
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory) -> Run:
+    return run(tmp_path_factory.mktemp("sft"), "rlhf=none")
+
+
+def names(metrics: dict[str, float]) -> set[str]:
+    return {name.split("/")[1] for name in metrics}
+
+
+def test_gkd_logs_every_term_on_train_and_eval(gkd):
+    train, evaluation = gkd.metrics("train/"), gkd.metrics("eval/")
+    assert sorted(train) == [0, 1, 2, 3]
+    assert sorted(evaluation) == [0, 2, 3]
+    for step in (1, 2, 3):
+        assert names(train[step]) >= ALWAYS | {"kl_loss", "grad_norm", "llm"}
+    for values in evaluation.values():
+        assert names(values) >= ALWAYS | {"kl_loss"}
+    assert all(math.isfinite(value) for line in gkd.log for value in line.values())
+
+
+def test_the_loss_is_its_two_terms_weighted(gkd):
+    steps = [
+        *((v, "train") for s, v in gkd.metrics("train/").items() if s),
+        *((v, "eval") for v in gkd.metrics("eval/").values()),
+    ]
+    for values, stage in steps:
+        expected = values[f"{stage}/sft_loss"] + 0.1 * values[f"{stage}/kl_loss"]
+        assert values[f"{stage}/loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_student_starts_as_its_base_and_leaves_it(gkd):
+    assert abs(gkd.log[0]["eval/kl_loss"]) < 1e-6
+    assert abs(gkd.metrics("train/")[0]["train/kl_loss_at_start"]) < 1e-6
+    kl = [values["eval/kl_loss"] for values in gkd.metrics("eval/").values()]
+    assert 0 <= kl[0] < kl[1] < kl[2]
+
+
+def test_the_loss_falls(gkd):
+    losses = [values["eval/sft_loss"] for values in gkd.metrics("eval/").values()]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_throughput_is_logged(gkd):
+    lines = [line for line in gkd.log if "perf/tokens_per_second" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert all(line["perf/tokens_per_second"] > 0 and 0 <= line["perf/data_wait_share"] <= 1 for line in lines)
+
+
+def test_tensorboard_has_the_same_values(gkd):
+    events = EventAccumulator(str(gkd.directory / "tensorboard"))
+    events.Reload()
+    for name, stage in (("train/kl_loss", "train/"), ("eval/kl_loss", "eval/"), ("lr/llm", "train/")):
+        logged = {s: v[name] for s, v in gkd.metrics(stage).items() if name in v}
+        written = {event.step: event.value for event in events.Scalars(name)}
+        assert written == pytest.approx(logged, rel=1e-5, abs=1e-7)
+
+
+def test_wandb_has_the_same_values(gkd):
+    (recording,) = (gkd.directory / "wandb").glob("offline-run-*/run-*.wandb")
+    out = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", recording], capture_output=True, check=True
+    )
+    history: dict[int, dict[str, float]] = {}
+    for line in out.stdout.splitlines():
+        item = json.loads(line).get("history", {}).get("item", {})
+        history.setdefault(item.get("trainer/global_step"), {}).update(item)
+    for step, values in gkd.metrics("train/").items():
+        assert {name: history[step][name] for name in values} == pytest.approx(values)
+    assert history[2]["eval/kl_loss"] == pytest.approx(gkd.metrics("eval/")[2]["eval/kl_loss"])
+
+
+def test_a_run_ends_its_wandb_run(gkd):
+    """Else the next run of a sweep in this process would log into it."""
+    assert wandb.run is None
+
+
+def test_a_run_directory_says_what_was_run(gkd):
+    described = json.loads((gkd.directory / "run.json").read_text())
+    assert set(described["versions"]) >= {"torch", "transformers", "peft", "lightning"}
+    assert set(described["data"]) == {"train_jsonl", "val_jsonl"}
+    assert len(described["data"]["train_jsonl"]["sha256"]) == 64
+    assert described["git"]["commit"] is None or len(described["git"]["commit"]) == 40
+    assert described["plan"]["steps"] == 3
+    assert "beta: 0.1" in (gkd.directory / "config.yaml").read_text()
+
+
+def test_a_checkpoint_holds_only_what_trains(gkd):
+    layers = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    adapter = gkd.adapter()
+    assert len(adapter) == 4 * len(layers) * 2
+    assert all(".lora_A." in name or ".lora_B." in name for name in adapter)
+    assert all("visual" not in name and "lm_head" not in name for name in adapter)
+    state = gkd.trainer_state()
+    assert len(state["state_dict"]) == len(adapter)
+    for name, tensor in state["state_dict"].items():
+        assert torch.equal(tensor, adapter[name.removeprefix("model.").replace(".default.weight", ".weight")])
+    assert len(state["optimizer_states"][0]["state"]) == len(adapter)
+    files = {path.name for path in gkd.checkpoint().iterdir()}
+    assert files >= {"adapter_config.json", "processor_config.json", "preprocessor_config.json", "prompts.json"}
+    assert not any(name.startswith("model") for name in files)
+
+
+def test_pictures_are_drawn_at_each_validation(gkd):
+    for step in (0, 2, 3):
+        folder = gkd.directory / "samples" / f"step-{step:06d}"
+        assert (folder / "1.png").read_bytes().startswith(b"\x89PNG")
+        truth, _, _ = (folder / "1.txt").read_text().partition("\n\n")
+        assert json.loads(truth)["图片_1"]
+
+
+def test_sft_logs_no_divergence(sft):
+    assert sorted(sft.metrics("eval/")) == [0, 3]
+    for stage in ("train/", "eval/"):
+        for values in sft.metrics(stage).values():
+            assert names(values) >= ALWAYS
+            assert "kl_loss" not in names(values)
+            assert values[f"{stage}loss"] == values[f"{stage}sft_loss"]
+
+
+def test_sft_and_gkd_see_the_same_data_and_start_alike(sft, gkd):
+    for name in ("train/sft_loss", "train/token_count"):
+        assert sft.metrics("train/")[1][name] == gkd.metrics("train/")[1][name]
+
+
+def test_sft_can_watch_its_distance_from_the_base(sft, tmp_path):
+    watched = run(tmp_path, "rlhf=none", "rlhf.eval_kl=true")
+    assert "train/kl_loss" not in watched.metrics("train/")[3]
+    assert abs(watched.metrics("eval/")[0]["eval/kl_loss"]) < 1e-6 < watched.metrics("eval/")[3]["eval/kl_loss"]
+    assert watched.metrics("train/")[3]["train/sft_loss"] == sft.metrics("train/")[3]["train/sft_loss"]
+
+
+def test_a_teacher_of_its_own(cache, tmp_path):
+    teacher = prepare(cache, seed=18)
+    other = run(tmp_path, GKD, f"rlhf.teacher_model={teacher}")
+    assert other.metrics("train/")[0]["train/kl_loss_at_start"] > 0.01
+    assert other.metrics("train/")[1]["train/kl_loss"] > 0.01
+    assert len(other.trainer_state()["state_dict"]) == 56
+
+
+def test_the_base_given_as_a_path_is_the_base(tiny):
+    prepared = assembly.prepare(small_config(GKD, f"rlhf.teacher_model={tiny}"))
+    assert prepared.rlhf.teacher_model == "base"
+
+
+def test_a_teacher_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="rlhf.teacher_model: .* does not exist"):
+        assembly.prepare(small_config(GKD, f"rlhf.teacher_model={tmp_path / 'none'}"))
+    with pytest.raises(InputError, match=r"rlhf.teacher_model: .* no config\.json"):
+        assembly.prepare(small_config(GKD, f"rlhf.teacher_model={tmp_path}"))
+
+
+def test_full_tuning_against_a_frozen_copy(tmp_path):
+    full = run(tmp_path, GKD, "tuner=full", "optim.learning_rate=1e-4", "optim.max_grad_norm=null")
+    assert abs(full.log[0]["eval/kl_loss"]) < 1e-6 < full.metrics("eval/")[3]["eval/kl_loss"]
+    kept = full.trainer_state()["state_dict"]
+    assert "model.model.language_model.embed_tokens.weight" in kept
+    assert not any("visual" in name or "teacher" in name for name in kept)
+    assert (full.checkpoint() / "model.safetensors").is_file()
+
+
+def test_bfloat16_with_a_whole_aligner_and_pictures(tmp_path):
+    low = run(
+        tmp_path,
+        GKD,
+        "model.torch_dtype=bfloat16",
+        "tuner.modules_to_save=[aligner]",
+        "callbacks.sample_pictures=1",
+        "callbacks.sample_max_new_tokens=4",
+    )
+    losses = [values["eval/sft_loss"] for values in low.metrics("eval/").values()]
+    assert losses[0] > losses[-1]
+    assert {tensor.dtype for tensor in low.trainer_state()["state_dict"].values()} == {torch.float32}
+    assert {"lr/llm", "lr/aligner"} <= set(low.metrics("train/")[1])
+
+
+def test_padded_batches_train_alike(sft, tmp_path):
+    """Padding changes where tokens lie, not what they cost."""
+    padded = run(tmp_path, "rlhf=none", "data.packing=false", "data.samples_per_pack=2")
+    assert padded.metrics("eval/")[0]["eval/sft_loss"] == pytest.approx(
+        sft.metrics("eval/")[0]["eval/sft_loss"], rel=1e-5
+    )
+    assert padded.metrics("eval/")[3]["eval/sft_loss"] < padded.metrics("eval/")[0]["eval/sft_loss"]
+
+
+def test_without_validation_records(cache, demo_files, tmp_path):
+    options = [f"data.train_jsonl={demo_files[0]}", "data.sample_limit=2", "logger=none", "callbacks=quiet"]
+    value = train(compose("train", [f"cache_dir={cache}", "data=jsonl", *options]), tmp_path)
+    assert math.isnan(value)
+    assert not (tmp_path / "checkpoints" / "best").exists()
+    assert (tmp_path / "checkpoints" / "last" / "adapter_model.safetensors").is_file()
+
+
+def test_a_metric_that_is_not_logged_is_refused_before_training(tmp_path):
+    with pytest.raises(
+        InputError, match="metric_for_best_model is eval/kl_loss, which is not logged; logged are eval/"
+    ):
+        run(tmp_path, "rlhf=none", "trainer.metric_for_best_model=eval/kl_loss")
+    assert not (tmp_path / "checkpoints").exists()
