@@ -80,8 +80,9 @@ def _clip_areas(shapes: Shapes, window: NDArray[np.float64], width: float, heigh
     seen = np.flatnonzero(shown > _NO_AREA)
     if kind is Kind.BBOX:
         points[seen] = shapely.bounds(parts[seen]).reshape(-1, 2, 2)
-    elif len(seen):
-        points[seen] = clockwise(four_corners(shapely.convex_hull(parts[seen]), width, height))
+    else:
+        points[seen] = four_corners(shapely.convex_hull(parts[seen]), width, height)
+        points = clockwise(points)
     return Clipped(replace(shapes, points=points.reshape(-1, 2)), np.minimum(coverage, 1))
 
 

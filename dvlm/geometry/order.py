@@ -24,8 +24,9 @@ def following(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def signed_area(polygons: NDArray[np.float64]) -> NDArray[np.float64]:
     """The area (...) of polygons (..., n, 2): positive where the corners run clockwise on the screen."""
-    after = following(polygons)
-    return (polygons[..., 0] * after[..., 1] - polygons[..., 1] * after[..., 0]).sum(axis=-1) / 2
+    corners = polygons - polygons[..., :1, :]  # near the origin, where no digits are lost
+    after = following(corners)
+    return (corners[..., 0] * after[..., 1] - corners[..., 1] * after[..., 0]).sum(axis=-1) / 2
 
 
 def clockwise(quads: NDArray[np.float64]) -> NDArray[np.float64]:
