@@ -28,15 +28,21 @@ def dataclass_in(hint: Any) -> type | None:
     return next((arm for arm in arms if is_dataclass(arm) and isinstance(arm, type)), None)
 
 
+def groups_of(schema: type) -> dict[str, type]:
+    """The fields of a schema that are dataclasses: the groups of a root."""
+    hints = get_type_hints(schema)
+    pairs = ((item.name, dataclass_in(hints[item.name])) for item in fields(schema))
+    return {name: group for name, group in pairs if group is not None}
+
+
 def knob_paths(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
     """Every (dotted key, dataclass field) of a schema, nested dataclasses entered."""
-    hints = get_type_hints(schema)
+    nested = groups_of(schema)
     for item in fields(schema):
         key = f"{prefix}{item.name}"
         yield key, item
-        nested = dataclass_in(hints[item.name])
-        if nested is not None:
-            yield from knob_paths(nested, f"{key}.")
+        if item.name in nested:
+            yield from knob_paths(nested[item.name], f"{key}.")
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:

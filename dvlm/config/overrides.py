@@ -49,8 +49,11 @@ def _quoted(override: str, texts: set[str], multirun: bool) -> str:
 def check_overrides(overrides: list[str], verb: str) -> None:
     """Raise InputError for an override that cannot be read, whose key does not exist, or that adds or removes one."""
     known = {key for key, _ in keys.knob_paths(ROOTS[verb])}
+    chosen = {*ADDABLE, *keys.groups_of(ROOTS[verb])}
     for override in parsed(overrides):
         _check_override(override, known)
+        if override.key_or_group in chosen:
+            _check_choice(override)
 
 
 def parsed(overrides: list[str]) -> list[Override]:
@@ -79,8 +82,6 @@ def _check_override(override: Override, known: set[str]) -> None:
         raise InputError(f"'{key}' is now {new}")
     elif key not in known:
         raise InputError(f"unknown key '{key}'{keys.nearest_key(key, known)}")
-    if key in keys.groups():
-        _check_choice(override)
 
 
 def _check_choice(override: Override) -> None:

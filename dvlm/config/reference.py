@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from dataclasses import MISSING, Field, fields
 from itertools import takewhile
-from typing import Any, get_type_hints
+from typing import Any
 
 from dvlm.config import keys
-from dvlm.config.keys import dataclass_in, options
+from dvlm.config.keys import groups_of, options
 from dvlm.config.roots import ROOTS
 
 EXAMPLES = {
@@ -35,9 +35,9 @@ def help_text(verb: str) -> str:
     """What `python -m dvlm.<verb> --help` prints: groups with their options, root knobs, examples."""
     schema = ROOTS[verb]
     lines = [_first(schema), ""]
-    if _groups(schema):
+    if groups_of(schema):
         lines += ["Groups, chosen as group=option; knobs are set as group.knob=value:", ""]
-    for name, group in _groups(schema):
+    for name, group in groups_of(schema).items():
         lines += [f"  {name:13} {_first(group)}", *_choice_lines(name)]
     if verb == "train":
         lines += [
@@ -65,7 +65,7 @@ def markdown() -> str:
     seen: set[type] = set()
     for verb, schema in ROOTS.items():
         lines += ["", f"## `dvlm.{verb}`", "", _first(schema), "", *_table("", schema)]
-        for name, group in _groups(schema):
+        for name, group in groups_of(schema).items():
             if group not in seen:
                 lines += ["", f"### `{name}`", "", _first(group), "", *_choices(name), *_table(f"{name}.", group)]
             seen.add(group)
@@ -79,7 +79,7 @@ def _choices(group: str) -> list[str]:
 def _table(prefix: str, schema: type) -> list[str]:
     rows = [_row(prefix, item) for item in _leaves(schema)]
     lines = ["| knob | default | unit | meaning |", "|---|---|---|---|", *rows]
-    for name, nested in _groups(schema):
+    for name, nested in groups_of(schema).items():
         if prefix:
             lines += _table(f"{prefix}{name}.", nested)[2:]
     return lines
@@ -90,14 +90,8 @@ def _row(prefix: str, item: Field[Any]) -> str:
     return f"| `{prefix}{item.name}` | `{_default(item)}` | {item.metadata.get('unit', '')} | {meaning} |"
 
 
-def _groups(schema: type) -> list[tuple[str, type]]:
-    hints = get_type_hints(schema)
-    pairs = [(item.name, dataclass_in(hints[item.name])) for item in fields(schema)]
-    return [(name, group) for name, group in pairs if group is not None]
-
-
 def _leaves(schema: type) -> list[Field[Any]]:
-    nested = {name for name, _ in _groups(schema)}
+    nested = groups_of(schema)
     return [item for item in fields(schema) if item.name not in nested or item.metadata.get("doc")]
 
 
