@@ -57,7 +57,7 @@ class Scene:
     def placed(self, mapping: Matrix, width: int, height: int) -> Scene:
         """With the image moved onto a new canvas: what ends up outside it is gone, and what it gains is fill."""
         scene = self.moved(mapping)
-        if (width, height) == (self.width, self.height) and np.array_equal(scene.pending, affine.identity()):
+        if (width, height) == (self.width, self.height) and scene._is_flushed:
             return scene
         warp = Warp(tuple(scene.pending[:2].reshape(-1).tolist()), width, height)
         return replace(
@@ -71,7 +71,11 @@ class Scene:
 
     def flushed(self) -> Scene:
         """With nothing pending: what affine ops moved off the canvas is gone."""
-        return self.placed(affine.identity(), self.width, self.height)
+        return self if self._is_flushed else self.placed(affine.identity(), self.width, self.height)
+
+    @property
+    def _is_flushed(self) -> bool:
+        return np.array_equal(self.pending, affine.identity())
 
     def painted(self, op: Painter, params: tuple[float, ...]) -> Scene:
         """With a colour op to render after every warp."""
