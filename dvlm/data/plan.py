@@ -29,11 +29,15 @@ class Pack:
 
 @dataclass(frozen=True)
 class Plan:
-    """All packs in the order in which they are served, `packs_per_step` an optimizer step."""
+    """All packs in the order in which they are served, `packs_per_step` an optimizer step.
+
+    With `packing` a pack is one row of tokens, else each of its samples is a row of its own.
+    """
 
     packs: tuple[Pack, ...]
     packs_per_step: int
     dropped: tuple[tuple[int, int], ...] = ()
+    packing: bool = True
 
     @property
     def steps(self) -> int:
@@ -46,17 +50,19 @@ class Plan:
         return sum(p.supervised for p in self.packs[first : first + self.packs_per_step])
 
     def statistics(self, max_length: int) -> dict[str, float]:
-        """What a person wants to know of a plan; `efficiency` is the share of `max_length` that packs fill."""
+        """What a person wants to know of a plan; `efficiency` is the share of `max_length` that rows fill."""
         real = [pack for pack in self.packs if not pack.filler]
         tokens = sum(pack.tokens for pack in real)
+        samples = sum(len(pack.samples) for pack in real)
+        rows = len(real) if self.packing else samples
         return {
             "steps": self.steps,
             "packs": len(real),
-            "samples": sum(len(pack.samples) for pack in real),
+            "samples": samples,
             "tokens": tokens,
             "supervised_tokens": sum(pack.supervised for pack in real),
             "longest_pack": max((pack.tokens for pack in real), default=0),
-            "efficiency": tokens / (len(real) * max_length) if real else 0.0,
+            "efficiency": tokens / (rows * max_length) if rows else 0.0,
             "dropped": len(self.dropped),
         }
 
@@ -91,7 +97,7 @@ def build(
         packs += [_pack(epoch, groups[i], rows) for i in order]
     if not packs:
         raise InputError(f"every one of {len(dropped)} samples is longer than global_max_length {max_length}; raise it")
-    return Plan(tuple(packs + _fillers(packs, packs_per_step)), packs_per_step, tuple(dropped))
+    return Plan(tuple(packs + _fillers(packs, packs_per_step)), packs_per_step, tuple(dropped), packing)
 
 
 def _groups(
