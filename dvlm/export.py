@@ -23,7 +23,7 @@ def export(config: ExportConfig) -> None:
     logging.disable_progress_bar()
     checkpoint = find(config.checkpoint, prefer=("best", "last"))
     output = Path(config.output).resolve()
-    base = base_of(checkpoint, config.model)
+    base = base_of(checkpoint, config.base_model)
     merged = merge(checkpoint, output, base=base, dtype=config.torch_dtype, overwrite=config.overwrite)
     print(f"checkpoint {checkpoint}\nmerged     {merged.output}")
     same = f"{merged.agreement:.1%} equal likeliest words"

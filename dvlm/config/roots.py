@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from dvlm.config.augmentation import AugmentationConfig
 from dvlm.config.callbacks import CallbacksConfig
 from dvlm.config.data import DataConfig
-from dvlm.config.knob import at_least, group, knob
+from dvlm.config.knob import at_least, check_paths, group, knob, one_of
 from dvlm.config.logger import LoggerConfig
-from dvlm.config.model import ModelConfig
+from dvlm.config.model import DTYPES, ModelConfig
 from dvlm.config.optim import OptimConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.trainer import TrainerConfig
@@ -32,10 +32,11 @@ class TrainConfig:
     global_max_length: int = knob(4096, "the one length knob: longest row, packs included", "tokens")
     seed: int = knob(17, "seed of pairing, modes, augmentation, adapters")
     debug: bool = knob(False, "two steps, verbose, the first sample decoded and drawn")
-    resume_from: str | None = knob(None, "run or checkpoint directory to continue: weights, optimizer, position", path=True)
+    resume_from: str | None = knob(None, "run or checkpoint to continue: weights, optimizer, position", path=True)
     cache_dir: str = knob("outputs/cache", "what can be made again: the tiny model, the demo set", path=True)
 
     def __post_init__(self) -> None:
+        check_paths("", self)
         at_least("global_max_length", self.global_max_length, 16)
         at_least("seed", self.seed, 0)
         if self.model.max_model_len < self.global_max_length:
@@ -47,15 +48,16 @@ class TrainConfig:
             raise ValueError(
                 "resume_from continues a run, tuner.resume_from_checkpoint starts one from earlier weights: give one"
             )
-        towers_frozen = self.tuner.freeze_llm and self.tuner.freeze_vit and self.tuner.freeze_aligner
-        if towers_frozen and not self.tuner.modules_to_save and not self.tuner.target_regex:
-            raise ValueError("tuner freezes llm, vit and aligner: nothing would train; unfreeze one of them")
+        if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
+            raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
 
     def effective(self) -> TrainConfig:
         """With `debug`, the same run cut to two steps that log and validate; else itself."""
         if not self.debug:
             return self
-        trainer = replace(self.trainer, max_steps=2, eval_steps=None, save_steps=None, logging_steps=1)
+        trainer = replace(
+            self.trainer, max_steps=2, logging_steps=1, eval_steps=None, save_steps=None, early_stopping_patience=None
+        )
         return replace(self, trainer=trainer)
 
 
@@ -66,6 +68,9 @@ class ValidateConfig:
     data: DataConfig = group(DataConfig)
     cache_dir: str = knob("outputs/cache", "where the demo set is made", path=True)
 
+    def __post_init__(self) -> None:
+        check_paths("", self)
+
 
 @dataclass
 class ExportConfig:
@@ -73,9 +78,14 @@ class ExportConfig:
 
     checkpoint: str = knob("???", "checkpoint directory, or a run directory (then its best, else its last)", path=True)
     output: str = knob("???", "directory of the merged model", path=True)
-    model: str | None = knob(None, "base model; null: the one that the checkpoint names", path=True)
+    base_model: str | None = knob(None, "base model; null: the one that the checkpoint names", path=True)
     torch_dtype: str | None = knob(None, "dtype of the merged weights; null: the base's")
     overwrite: bool = knob(False, "replace an existing output directory")
+
+    def __post_init__(self) -> None:
+        check_paths("", self)
+        if self.torch_dtype is not None:
+            one_of("torch_dtype", self.torch_dtype, DTYPES)
 
 
 ROOTS: dict[str, type] = {"train": TrainConfig, "validate": ValidateConfig, "export": ExportConfig}

@@ -39,8 +39,10 @@ def base_of(checkpoint: Path, override: str | None) -> str | None:
         return None
     base = override or json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     if Path(base).is_absolute() and not Path(base).is_dir():
-        raise InputError(f"the base model {base} of {checkpoint} does not exist; give its place with model=<directory>")
-    load.check_base(checkpoint, base, "model")
+        raise InputError(
+            f"the base model {base} of {checkpoint} does not exist; give its place with base_model=<directory>"
+        )
+    load.check_base(checkpoint, base, "base_model")
     return base
 
 

@@ -208,6 +208,13 @@ def test_old_names_lead_to_knobs_that_exist():
         assert first in known or " " in new, f"{old} -> {new}"
 
 
+@pytest.mark.parametrize("verb", ROOTS)
+def test_no_knob_of_a_root_has_the_name_of_a_group(verb):
+    """Hydra would look for an option of the group, and refuse every value."""
+    plain = {item.name for item in fields(ROOTS[verb])} - set(keys.groups_of(ROOTS[verb]))
+    assert not plain & set(keys.groups())
+
+
 @pytest.mark.parametrize("schema", [TrainConfig, ValidateConfig, ExportConfig], ids=lambda schema: schema.__name__)
 def test_paths_are_marked(schema):
     """A knob whose meaning speaks of a file or directory may hold any text."""
