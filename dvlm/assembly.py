@@ -104,9 +104,9 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
 
 
 def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> Teacher:
-    """The student with its adapters off where the teacher is its base and it has adapters, else a frozen model."""
+    """The student with its adapters off where the teacher is its base and that gives the base, else a frozen model."""
     path = config.rlhf.teacher_model
-    if path == "base" and tuned.is_adapter:
+    if path == "base" and tuned.keeps_base:
         return AdaptersOff(tuned.model, share=not (tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)))
     if path != "base":
         processor = load.load_processor(path)

@@ -78,7 +78,7 @@ def check_tuned(tuned: Tuned) -> None:
         raise HealthError("nothing trains: unfreeze a tower or name modules_to_save")
     if tuned.is_adapter:
         promised = tuple(f"{name}." for name in (*tuned.targets, *tuned.saved))
-        stray = [name for name in training if not name.startswith(promised)]
+        stray = [name for name in training if not name.startswith(promised) and name not in tuned.biases]
         if stray:
             raise HealthError(f"{len(stray)} parameters train that nobody asked for, such as {stray[:3]}")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from dvlm.config import ModelConfig
 from dvlm.models import attention, tiny
@@ -54,6 +55,10 @@ def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | 
         processor = AutoProcessor.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise InputError(f"model.model: no processor in {model}: {_first_line(error)}") from error
+    if not isinstance(processor, Qwen3VLProcessor):
+        raise InputError(
+            f"model.model: no processor in {model}: expected a Qwen3VLProcessor, got {type(processor).__name__}"
+        )
     size = dict(processor.image_processor.size)
     size = {key: value for key, value in size.items() if value is not None}
     size |= {"shortest_edge": min_pixels} if min_pixels else {}
@@ -67,8 +72,8 @@ def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | 
 def load_model(config: ModelConfig, *, packing: bool) -> Qwen3VLForConditionalGeneration:
     """The base model in `torch_dtype`, frozen, in evaluation mode.
 
-    With `packing`, sdpa is replaced by `packed_sdpa` in the language model. Raises InputError where flash attention is
-    asked for without a GPU or without its package.
+    With `packing`, sdpa is replaced by `packed_sdpa` in the language model. Raises InputError for weights that are not
+    all there, and where flash attention is asked for without a GPU or without its package.
     """
     if config.attn_impl == "flash_attention_2":
         _require_flash_attention()
@@ -76,14 +81,19 @@ def load_model(config: ModelConfig, *, packing: bool) -> Qwen3VLForConditionalGe
     text = attention.NAME if packing and config.attn_impl == "sdpa" else config.attn_impl
     load_config(config.model)
     try:
-        model = Qwen3VLForConditionalGeneration.from_pretrained(
+        loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(
             config.model,
             dtype=getattr(torch, config.torch_dtype),
             attn_implementation={"": config.attn_impl, "text_config": text, "vision_config": config.attn_impl},
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"model.model: {config.model} cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise InputError(f"model.model: {config.model} lacks {len(lacking)} weights, such as {lacking[0]}; get it anew")
     return model.requires_grad_(False).eval()
 
 

@@ -15,6 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
+from dvlm.config import ModelConfig
 from dvlm.models import load
 from dvlm.models.adapters import CONFIG
 from dvlm.values import InputError
@@ -78,11 +79,7 @@ def merge(checkpoint: Path, output: Path, *, base: str | None, dtype: str | None
 
 
 def _load(model: str) -> Qwen3VLForConditionalGeneration:
-    try:
-        loaded = Qwen3VLForConditionalGeneration.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
-    except OSError as error:
-        raise InputError(f"{model} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return loaded.eval()
+    return load.load_model(ModelConfig(model=model, torch_dtype="float32", max_model_len=1), packing=False)
 
 
 def _probe(processor: Any) -> Any:

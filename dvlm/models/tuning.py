@@ -23,16 +23,23 @@ NO_TARGET = "dummy-target-modules"  # peft's own name for an adapter without tar
 
 @dataclass(frozen=True)
 class Tuned:
-    """A model made ready to train: `targets` are the adapted linear layers, `saved` the modules trained whole."""
+    """A model made ready to train: `targets` are the adapted linear layers, `saved` the modules trained whole, `biases`
+    the parameters of the base itself that train beside them (`lora_bias`)."""
 
     model: Any
-    targets: tuple[str, ...]
-    saved: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    saved: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
 
     @property
     def is_adapter(self) -> bool:
-        """Whether adapters can be switched off to get the base back."""
+        """Whether what trains are adapters."""
         return isinstance(self.model, PeftModel)
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether adapters can be switched off to get the base back."""
+        return self.is_adapter and not self.biases
 
     def touches(self, tower: Tower) -> bool:
         """Whether anything in `tower` trains."""
@@ -49,18 +56,34 @@ def tune(model: nn.Module, config: TunerConfig, *, seed: int) -> Tuned:
         for tower, members in towers.parameters(model).items():
             for _, parameter in members:
                 parameter.requires_grad_(tower in _free(config))
-        tuned = Tuned(model, (), ())
+        tuned = Tuned(model)
     else:
         saved = resolve_saved(model, config)
         whole = tuple(f"{name}." for name in saved)
         targets = [name for name in resolve_targets(model, config) if not f"{name}.".startswith(whole)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tuned = Tuned(get_peft_model(model, _lora(config, targets, saved)), tuple(targets), tuple(saved))
+            adapted = get_peft_model(model, _lora(config, targets, saved))
+        tuned = Tuned(adapted, tuple(targets), tuple(saved), _biases(adapted, config, targets))
     for parameter in tuned.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return tuned
+
+
+def _biases(model: nn.Module, config: TunerConfig, targets: list[str]) -> tuple[str, ...]:
+    """The biases of the base that train; with `lora_bias=all` peft does not ask what is frozen, so it is done here."""
+    free, adapted = _free(config), tuple(f"{name}." for name in targets)
+    biases = []
+    for name, parameter in model.named_parameters():
+        if not (parameter.requires_grad and name.endswith(".bias")) or ".modules_to_save." in name:
+            continue
+        path = towers.plain(name)
+        if ".original_module." in name or not (path.startswith(adapted) or towers.tower_of(name) in free):
+            parameter.requires_grad_(False)
+        else:
+            biases.append(path)
+    return tuple(biases)
 
 
 def _free(config: TunerConfig) -> list[Tower]:
@@ -100,12 +123,22 @@ def resolve_saved(model: nn.Module, config: TunerConfig) -> list[str]:
         if entry == ALIGNER_ALIAS:
             saved += towers.aligner_modules(model)
         elif entry in names:
-            if isinstance(model.get_submodule(entry), nn.ModuleList):
-                raise InputError(f"tuner.modules_to_save: {entry} is a list; name its members: {entry}.0, ...")
+            _check_saved(model, entry)
             saved.append(entry)
         else:
             _no_match("tuner.modules_to_save", entry, [*names, ALIGNER_ALIAS])
     return sorted(set(saved), key=names.index)
+
+
+def _check_saved(model: nn.Module, name: str) -> None:
+    if isinstance(model.get_submodule(name), nn.ModuleList):
+        raise InputError(f"tuner.modules_to_save: {name} is a list; name its members: {name}.0, ...")
+    tied = model.get_parameter(f"{towers.EMBEDDINGS}.weight") is model.get_parameter(f"{towers.HEAD}.weight")
+    if name == towers.HEAD or (tied and f"{towers.EMBEDDINGS}.".startswith(f"{name}.")):
+        raise InputError(
+            f"tuner.modules_to_save: {name} holds the head or what is tied to it, which cannot be copied; "
+            "leave it out, or train it with tuner.train_type=full"
+        )
 
 
 def _no_match(key: str, pattern: str, names: list[str]) -> list[str]:
