@@ -8,12 +8,14 @@ from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ExportConfig, TrainConfig, ValidateConfig
+from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.trainer import TrainerConfig
 from dvlm.config.tuner import TunerConfig
 
 __all__ = [
     "AugmentationConfig",
     "CallbacksConfig",
+    "ConvertConfig",
     "DataConfig",
     "DemoConfig",
     "ExportConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "OptimConfig",
     "RlhfConfig",
     "SchedulerKwargs",
+    "SplitConfig",
     "TrainConfig",
     "TrainerConfig",
     "TunerConfig",

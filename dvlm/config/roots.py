@@ -12,6 +12,7 @@ from dvlm.config.logger import LoggerConfig
 from dvlm.config.model import DTYPES, ModelConfig
 from dvlm.config.optim import OptimConfig
 from dvlm.config.rlhf import RlhfConfig
+from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.trainer import TrainerConfig
 from dvlm.config.tuner import TunerConfig
 
@@ -88,4 +89,10 @@ class ExportConfig:
             one_of("torch_dtype", self.torch_dtype, DTYPES)
 
 
-ROOTS: dict[str, type] = {"train": TrainConfig, "validate": ValidateConfig, "export": ExportConfig}
+ROOTS: dict[str, type] = {
+    "train": TrainConfig,
+    "validate": ValidateConfig,
+    "export": ExportConfig,
+    "convert": ConvertConfig,
+    "split": SplitConfig,
+}
