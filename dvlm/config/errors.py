@@ -63,7 +63,11 @@ def _missing_choice(error: MissingConfigException, where: str) -> str:
 
 
 def _bad_group(message: str, where: str) -> str | None:
-    """A group that a defaults list overrides and that is not there, such as `override /rlfh: none`."""
+    """A group that a defaults list overrides and that is not there (`override /rlfh: none`), or names a second time."""
+    twice = re.search(r"Multiple values for (\w+)|(\w+) appears more than once", message)
+    if twice:
+        group = twice.group(1) or twice.group(2)
+        return f"{group} is chosen twice{where}; a defaults list chooses anew with `override /{group}`"
     found = re.search(r"Could not override '(?:[^']*/)?([^'@]+)[^']*'", message)
     if found is None:
         return None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
-
-from dvlm.config.knob import nearest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -49,6 +48,14 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`: a key of the same name in another group, or one that looks alike; else what there is."""
     group, _, name = key.rpartition(".")
     keys = [other for other in known if not group or "." in other]
-    namesakes = [other for other in keys if other.rpartition(".")[2] == name]
+    namesakes = [other for other in keys if _last(other) == name]
     siblings = [other for other in keys if other.rpartition(".")[0] == group]
-    return nearest(key, namesakes or keys, shown=namesakes or siblings or sorted(groups()))
+    for candidates in (namesakes, siblings, keys if not (group and siblings) else []):
+        close = get_close_matches(name, map(_last, candidates), n=1)
+        if close and len(namesakes) < 2:
+            return f"; did you mean '{next(other for other in candidates if _last(other) == close[0])}'?"
+    return f"; known: {', '.join(namesakes or siblings or groups())}"
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -19,6 +19,7 @@ from dvlm.values import InputError
 ADDABLE = ("experiment", "sweep")
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 OP = re.compile(r"augmentation\.ops\.\d+(\.name|\.params|\.params\.\w+)?")
+OP_EXAMPLE = "augmentation.ops.0.params.prob"
 OP_PARAM = re.compile(r"augmentation\.ops\.\d+\.params\.\w+=")
 QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"", re.DOTALL)
 
@@ -48,7 +49,7 @@ def _quoted(override: str, texts: set[str], multirun: bool) -> str:
 
 def check_overrides(overrides: list[str], verb: str) -> None:
     """Raise InputError for an override that cannot be read, whose key does not exist, or that adds or removes one."""
-    known = {key for key, _ in keys.knob_paths(ROOTS[verb])}
+    known = [key for key, _ in keys.knob_paths(ROOTS[verb])]
     chosen = {*ADDABLE, *keys.groups_of(ROOTS[verb])}
     for override in parsed(overrides):
         _check_override(override, known)
@@ -67,7 +68,7 @@ def parsed(overrides: list[str]) -> list[Override]:
         raise InputError(f"cannot read override '{error.override}': {one_line(error)}{way}") from error
 
 
-def _check_override(override: Override, known: set[str]) -> None:
+def _check_override(override: Override, known: list[str]) -> None:
     key, line = override.key_or_group, override.input_line
     if key.startswith("hydra") or (OP.fullmatch(key) and not override.is_delete()):
         return
@@ -80,6 +81,8 @@ def _check_override(override: Override, known: set[str]) -> None:
         raise InputError(f"'{line}' needs a plus: +{line}")
     elif new := new_name(key):
         raise InputError(f"'{key}' is now {new}")
+    elif key.startswith("augmentation.ops."):
+        raise InputError(f"unknown key '{key}'; an op has the keys name and params, such as {OP_EXAMPLE}")
     elif key not in known:
         raise InputError(f"unknown key '{key}'{keys.nearest_key(key, known)}")
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
+from functools import cache
 
-from dvlm.config.compose import compose
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from dvlm.config import TrainConfig, keys
+from dvlm.config.compose import compose, register, to_object
+from dvlm.config.overrides import parsed, quoted_paths
 from dvlm.values import InputError
 
 GKD = "rlhf=gkd_forward"
@@ -47,7 +54,10 @@ REFUSED = [
     (["tuner.resume_from_checkpoint="], "tuner.resume_from_checkpoint is empty"),
     # augmentation
     (["augmentation.bypass_prob=1.5"], "augmentation.bypass_prob is 1.5, expected a number from 0.0 to 1.0"),
-    (["augmentation.ops=[{name: hflip, params: {prob: 2}}]"], "augmentation.ops[0].params.prob must be a number in [0, 1]"),
+    (
+        ["augmentation.ops=[{name: hflip, params: {prob: 2}}]"],
+        "augmentation.ops[0].params.prob must be a number in [0, 1]",
+    ),
     # rlhf
     (["rlhf.rlhf_type=dpo"], "rlhf.rlhf_type is 'dpo'; known: none, gkd"),
     (["rlhf.divergence=forward"], "rlhf.divergence is 'forward'; did you mean 'forward_kl'?"),
@@ -72,7 +82,10 @@ REFUSED = [
     (["data.demo.val=0"], "data.demo.val is 0, expected at least 1"),
     (["data.demo.seed=-1"], "data.demo.seed is -1, expected at least 0"),
     (["data.demo.domain=c"], "data.demo.domain is 'c'; known: a, b"),
-    (["data.train_jsonl=mine.jsonl"], "data.train_jsonl is 'mine.jsonl', but data=demo makes its own records; add data=jsonl"),
+    (
+        ["data.train_jsonl=mine.jsonl"],
+        "data.train_jsonl is 'mine.jsonl', but data=demo makes its own records; add data=jsonl",
+    ),
     (["data.val_jsonl=mine.jsonl"], "data.val_jsonl is 'mine.jsonl', but data=demo makes its own records"),
     (["data=jsonl", "data.train_jsonl="], "data.train_jsonl is empty"),
     ([*JSONL, "data.val_jsonl="], "data.val_jsonl is empty"),
@@ -103,7 +116,10 @@ REFUSED = [
     (["optim.warmup_ratio=1.5"], "optim.warmup_ratio is 1.5, expected a number from 0.0 to 1.0"),
     (["optim.adam_beta1=1"], "optim.adam_beta1 is 1.0, expected a number from 0 to below 1"),
     (["optim.adam_beta2=-0.1"], "optim.adam_beta2 is -0.1, expected a number from 0 to below 1"),
-    (["optim.learning_rate=1e-7"], "optim.lr_scheduler_kwargs.min_lr is 1e-06, expected a number from 0 to learning_rate"),
+    (
+        ["optim.learning_rate=1e-7"],
+        "optim.lr_scheduler_kwargs.min_lr is 1e-06, expected a number from 0 to learning_rate",
+    ),
     (["optim.lr_scheduler_kwargs.min_lr=-1"], "optim.lr_scheduler_kwargs.min_lr is -1.0"),
     (["optim=adamw", "optim.vit_lr=1e-4"], "optim.vit_lr and aligner_lr need optim.optimizer=multimodal"),
     (["optim=adamw", "optim.aligner_lr=1e-4"], "optim.vit_lr and aligner_lr need optim.optimizer=multimodal"),
@@ -126,7 +142,7 @@ REFUSED = [
     (["callbacks.progress=bars"], "callbacks.progress is 'bars'; did you mean 'bar'?"),
     (["callbacks.sample_pictures=-1"], "callbacks.sample_pictures is -1, expected at least 0"),
     (["callbacks.sample_max_new_tokens=0"], "callbacks.sample_max_new_tokens is 0, expected at least 1"),
-]  # fmt: skip
+]
 
 ACCEPTED = [
     [*FROZEN, "tuner.modules_to_save=[aligner]"],
@@ -147,16 +163,35 @@ ACCEPTED = [
 ]
 
 
+@cache
+def composed(*choices: str) -> DictConfig:
+    """The node of `train` under group choices only; composing anew for each line of the table would take long."""
+    register()
+    with hydra.initialize_config_dir(str(keys.CONF), version_base="1.3"):
+        return hydra.compose("train", list(choices))
+
+
+def built(overrides: list[str]) -> TrainConfig:
+    """As `compose`, with the values set on a copy of the composed node."""
+    read = parsed(quoted_paths(overrides, TrainConfig, multirun=False))
+    groups = keys.groups_of(TrainConfig)
+    node = copy.deepcopy(composed(*(str(each.input_line) for each in read if each.key_or_group in groups)))
+    for each in read:
+        if each.key_or_group not in groups:
+            OmegaConf.update(node, each.key_or_group, each.value())
+    return to_object(node)
+
+
 @pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[" ".join(overrides) for overrides, _ in REFUSED])
 def test_refused(overrides, message):
     with pytest.raises(InputError) as caught:
-        compose("train", overrides)
+        built(overrides)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("overrides", ACCEPTED, ids=" ".join)
 def test_accepted(overrides):
-    compose("train", overrides)
+    assert isinstance(built(overrides), TrainConfig)
 
 
 @pytest.mark.parametrize(

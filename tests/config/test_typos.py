@@ -21,7 +21,7 @@ ON_THE_COMMAND_LINE = [
     (["data={emit_nrm: none}"], "unknown key 'data.emit_nrm'; did you mean 'data.emit_norm'?"),
     (["lora_rank=8"], "unknown key 'lora_rank'; did you mean 'tuner.lora_rank'?"),
     (["trainer.learning_rate=1"], "unknown key 'trainer.learning_rate'; did you mean 'optim.learning_rate'?"),
-    (["trainer.zzz=1"], "unknown key 'trainer.zzz'; known: trainer.accelerator, trainer.cpu_threads"),
+    (["trainer.zzz=1"], "unknown key 'trainer.zzz'; known: trainer.num_train_epochs, trainer.max_steps"),
     (["zzz.zzz=1"], "unknown key 'zzz.zzz'; known: augmentation, callbacks, data, experiment"),
     (["hydra.rnu.dir=x"], "unknown key 'hydra.rnu'; did you mean 'hydra.run'?"),
     # a group or an option
@@ -49,7 +49,10 @@ ON_THE_COMMAND_LINE = [
     (["augmentation.ops=[{nme: hflip}]"], "unknown key 'nme'; did you mean 'name'?"),
     (["augmentation.ops=[{}]"], "augmentation.ops[0].name has no value"),
     ([DEMO_OPS, "augmentation.ops.0.params.prb=1"], "hflip has no such parameter; did you mean 'prob'?"),
-    ([DEMO_OPS, "augmentation.ops.0.prams.prob=1"], "unknown key 'augmentation.ops.0.prams.prob'"),
+    (
+        [DEMO_OPS, "augmentation.ops.0.prams.prob=1"],
+        "unknown key 'augmentation.ops.0.prams.prob'; an op has the keys name and params",
+    ),
     ([DEMO_OPS, "augmentation.ops.first=1"], "unknown key 'augmentation.ops.first'"),
     ([DEMO_OPS, "augmentation.ops.1.params.prob=1"], "augmentation.ops[1]"),
     # plus and tilde
@@ -91,38 +94,110 @@ ON_THE_COMMAND_LINE = [
 
 IN_A_FILE = [
     # an experiment
-    ("experiment/x.yaml", GLOBAL + "rlhf:\n  beat: 1\n", "unknown key 'rlhf.beat' in conf/experiment/x.yaml; did you mean 'rlhf.beta'?"),
-    ("experiment/x.yaml", GLOBAL + "rlfh:\n  beta: 1\n", "unknown key 'rlfh' in conf/experiment/x.yaml; did you mean 'rlhf'?"),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "rlhf:\n  beat: 1\n",
+        "unknown key 'rlhf.beat' in conf/experiment/x.yaml; did you mean 'rlhf.beta'?",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "rlfh:\n  beta: 1\n",
+        "unknown key 'rlfh' in conf/experiment/x.yaml; did you mean 'rlhf'?",
+    ),
     ("experiment/x.yaml", GLOBAL + "sed: 1\n", "unknown key 'sed' in conf/experiment/x.yaml; did you mean 'seed'?"),
-    ("experiment/x.yaml", GLOBAL + "training:\n  packing: true\n", "'training' in conf/experiment/x.yaml is now one of the groups"),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "training:\n  packing: true\n",
+        "'training' in conf/experiment/x.yaml is now one of the groups",
+    ),
     ("experiment/x.yaml", GLOBAL + "rlhf:\n  beta: abc\n", "rlhf.beta in conf/experiment/x.yaml: Value 'abc'"),
     ("experiment/x.yaml", GLOBAL + "seed: 1\nseed: 2\n", "conf/experiment/x.yaml:3: found duplicate key seed"),
-    ("experiment/x.yaml", GLOBAL + "seed: 1\n  debug: true\n", "conf/experiment/x.yaml:3: mapping values are not allowed here"),
-    ("experiment/x.yaml", GLOBAL + "rlhf: gkd_forward\n", "options are chosen in the defaults list: `- override /rlhf: gkd_forward`"),
-    ("experiment/x.yaml", GLOBAL + "defaults:\n  - override /rlhf: gkd_foward\n", "rlhf has no option 'gkd_foward'; did you mean 'gkd_forward'?"),
-    ("experiment/x.yaml", GLOBAL + "defaults:\n  - override /rlfh: none\n", "no config group 'rlfh' to override in conf/experiment/x.yaml; did you mean 'rlhf'?"),
-    ("experiment/x.yaml", GLOBAL + "defaults:\n  - override rlhf: none\n", "`override rlhf` in conf/experiment/x.yaml must be `override /rlhf`"),
-    ("experiment/x.yaml", GLOBAL + "defaults:\n  - /rlhf: none\n", "Multiple values for rlhf"),
-    ("experiment/x.yaml", "rlhf:\n  beta: 1\n", "the first line in conf/experiment/x.yaml must be `# @package _global_`"),
-    ("experiment/x.yaml", GLOBAL + "augmentation:\n  ops:\n    - name: hflp\n", "augmentation.ops[0].name: there is no op 'hflp'; did you mean 'hflip'?"),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "seed: 1\n  debug: true\n",
+        "conf/experiment/x.yaml:3: mapping values are not allowed here",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "rlhf: gkd_forward\n",
+        "options are chosen in the defaults list: `- override /rlhf: gkd_forward`",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "defaults:\n  - override /rlhf: gkd_foward\n",
+        "rlhf has no option 'gkd_foward'; did you mean 'gkd_forward'?",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "defaults:\n  - override /rlfh: none\n",
+        "no config group 'rlfh' to override in conf/experiment/x.yaml; did you mean 'rlhf'?",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "defaults:\n  - override rlhf: none\n",
+        "`override rlhf` in conf/experiment/x.yaml must be `override /rlhf`",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "defaults:\n  - /rlhf: none\n",
+        "rlhf is chosen twice; a defaults list chooses anew with `override /rlhf`",
+    ),
+    (
+        "experiment/x.yaml",
+        "rlhf:\n  beta: 1\n",
+        "the first line in conf/experiment/x.yaml must be `# @package _global_`",
+    ),
+    (
+        "experiment/x.yaml",
+        GLOBAL + "augmentation:\n  ops:\n    - name: hflp\n",
+        "augmentation.ops[0].name: there is no op 'hflp'; did you mean 'hflip'?",
+    ),
     # a group
     ("rlhf/x.yaml", "beat: 1\n", "unknown key 'rlhf.beat' in conf/rlhf/x.yaml; did you mean 'rlhf.beta'?"),
     ("rlhf/x.yaml", "rlhf_type: gkd\nbeta: 0.1\nbeta: 0.2\n", "conf/rlhf/x.yaml:3: found duplicate key beta"),
     ("rlhf/x.yaml", "beta: null\n", "rlhf.beta in conf/rlhf/x.yaml: Incompatible value 'None'"),
     ("rlhf/x.yaml", "rlhf:\n  beta: 0.1\n", "unknown key 'rlhf.rlhf' in conf/rlhf/x.yaml"),
-    ("optim/x.yaml", "lr_scheduler_kwargs:\n  min_l: 1\n", "conf/optim/x.yaml; did you mean 'optim.lr_scheduler_kwargs.min_lr'?"),
-    ("data/x.yaml", "demo:\n  trian: 3\n", "unknown key 'data.demo.trian' in conf/data/x.yaml; did you mean 'data.demo.train'?"),
-    ("model/x.yaml", "model: [1]\n", "model.model in conf/model/x.yaml: Cannot convert 'ListConfig' to string: '[1]'; expected str"),
+    (
+        "optim/x.yaml",
+        "lr_scheduler_kwargs:\n  min_l: 1\n",
+        "conf/optim/x.yaml; did you mean 'optim.lr_scheduler_kwargs.min_lr'?",
+    ),
+    (
+        "data/x.yaml",
+        "demo:\n  trian: 3\n",
+        "unknown key 'data.demo.trian' in conf/data/x.yaml; did you mean 'data.demo.train'?",
+    ),
+    (
+        "model/x.yaml",
+        "model: [1]\n",
+        "model.model in conf/model/x.yaml: Cannot convert 'ListConfig' to string: '[1]'; expected str",
+    ),
     ("model/x.yaml", GLOBAL + "mdel:\n  model: a\n", "unknown key 'mdel' in conf/model/x.yaml; did you mean 'model'?"),
     # an op
     ("augmentation/x.yaml", "ops:\n  - {name: hflp}\n", "there is no op 'hflp'; did you mean 'hflip'?"),
-    ("augmentation/x.yaml", "ops:\n  - {name: rotate}\n  - {name: hflip, params: {prb: 1}}\n", "augmentation.ops[1].params.prb: hflip has no such parameter; did you mean 'prob'?"),
-    ("augmentation/x.yaml", "ops:\n  - {name: hflip, parms: {prob: 1}}\n", "unknown key 'parms' in conf/augmentation/x.yaml; did you mean 'params'?"),
-    ("augmentation/x.yaml", "ops:\n  - {name: hflip, prob: 1}\n", "unknown key 'prob' in conf/augmentation/x.yaml; known: name, params"),
-    ("augmentation/x.yaml", "ops:\n  - {name: hflip, params: {prob: 1, prob: 2}}\n", "conf/augmentation/x.yaml:2: found duplicate key prob"),
+    (
+        "augmentation/x.yaml",
+        "ops:\n  - {name: rotate}\n  - {name: hflip, params: {prb: 1}}\n",
+        "augmentation.ops[1].params.prb: hflip has no such parameter; did you mean 'prob'?",
+    ),
+    (
+        "augmentation/x.yaml",
+        "ops:\n  - {name: hflip, parms: {prob: 1}}\n",
+        "unknown key 'parms' in conf/augmentation/x.yaml; did you mean 'params'?",
+    ),
+    (
+        "augmentation/x.yaml",
+        "ops:\n  - {name: hflip, prob: 1}\n",
+        "unknown key 'prob' in conf/augmentation/x.yaml; known: name, params",
+    ),
+    (
+        "augmentation/x.yaml",
+        "ops:\n  - {name: hflip, params: {prob: 1, prob: 2}}\n",
+        "conf/augmentation/x.yaml:2: found duplicate key prob",
+    ),
     ("augmentation/x.yaml", "ops:\n  - hflip\n", "augmentation.ops[0] in conf/augmentation/x.yaml"),
     ("augmentation/x.yaml", "bypass_prb: 0.1\n", "did you mean 'augmentation.bypass_prob'?"),
-]  # fmt: skip
+]
 
 
 def refusal(overrides: list[str], verb: str = "train") -> str:
