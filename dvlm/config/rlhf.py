@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
 
 from dvlm.config.knob import at_least, check_paths, knob, one_of, within
 
+SAMPLING = ("temperature", "top_p", "max_completion_length")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 
 
@@ -49,6 +51,13 @@ class RlhfConfig:
             )
         if self.temperature == 0 and self.top_p < 1:
             raise ValueError(f"rlhf.temperature is 0 (greedy) together with top_p {self.top_p}; set top_p to 1.0")
+        self._warn_of_idle_knobs()
+
+    def _warn_of_idle_knobs(self) -> None:
+        changed = [f for f in fields(self) if f.name in SAMPLING and getattr(self, f.name) != f.default]
+        if changed and self.lmbda == 0 and not self.seq_kd:
+            given = ", ".join(f"rlhf.{f.name}={getattr(self, f.name)}" for f in changed)
+            warnings.warn(f"{given} has no effect: with lmbda 0 and seq_kd false nothing is sampled", stacklevel=3)
 
     @property
     def uses_teacher(self) -> bool:

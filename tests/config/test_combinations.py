@@ -152,7 +152,6 @@ ACCEPTED = [
     ["tuner=full", "tuner.freeze_llm=true", "tuner.freeze_aligner=false"],
     ["tuner.target_modules=[]", "tuner.target_regex=.*(q|v)_proj"],
     ["data.packing=false", "data.samples_per_pack=2"],
-    [GKD, "rlhf.temperature=0"],
     [GKD, "rlhf.sft_alpha=0"],
     ["optim.max_grad_norm=null", "optim.lr_scheduler_kwargs.min_lr=0", "optim.warmup_ratio=0"],
     ["optim=adamw"],
@@ -211,3 +210,15 @@ def test_refused_by_export(overrides, message):
 def test_validate_refuses_an_empty_cache():
     with pytest.raises(InputError, match="cache_dir is empty"):
         compose("validate", ["cache_dir="])
+
+
+@pytest.mark.parametrize("knob", ["temperature=0", "top_p=0.5", "max_completion_length=64"])
+def test_a_sampling_knob_of_a_run_that_samples_nothing_is_warned_of(knob):
+    with pytest.warns(UserWarning, match=f"rlhf.{knob}.* has no effect"):
+        built([GKD, f"rlhf.{knob}"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_preset_as_it_is_is_not_warned_of():
+    built([GKD])
+    built([])
