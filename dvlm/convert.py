@@ -25,7 +25,7 @@ def convert(config: ConvertConfig) -> None:
     from dvlm.data.coco import conversions
     from dvlm.data.writing import whole
 
-    output = Path(config.output).absolute()
+    output = Path(config.output)
     kinds: Counter[str] = Counter()
     events: Counter[str] = Counter()
     records = 0

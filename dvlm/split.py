@@ -21,7 +21,7 @@ def split(config: SplitConfig) -> None:
     from dvlm.data.splitting import moved, split
     from dvlm.data.writing import whole
 
-    source, folder = Path(config.input), Path(config.output).absolute()
+    source, folder = Path(config.input), Path(config.output)
     files = {name: folder / f"{name}.jsonl" for name in ("train", "val")}
     for file in files.values():
         if file.exists() and source.exists() and file.samefile(source):
@@ -31,7 +31,7 @@ def split(config: SplitConfig) -> None:
         whole(files["val"], overwrite=config.overwrite) as val,
     ):
         sides = split(config)
-        for line, to_val in zip(moved(source, folder), sides.val, strict=True):
+        for line, to_val in zip(moved(source, folder.absolute()), sides.val, strict=True):
             (val if to_val else train).write(line)
     for name, side in (("train", ~sides.val), ("val", sides.val)):
         groups = len(np.unique(sides.groups[side]))

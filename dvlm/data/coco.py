@@ -16,6 +16,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+import numpy as np
+
 from dvlm.config import ConvertConfig
 from dvlm.data.coco_shapes import BadShape, shape, tidy, visible
 from dvlm.data.writing import seen_from
@@ -138,26 +140,23 @@ def _label(place: str, category: dict[str, Any], template: str) -> _Label:
 def _converted(image: _Image, labels: dict[Any, _Label], config: ConvertConfig) -> Converted:
     events: Counter[str] = Counter()
     width, height = (_side(image, key) for key in ("width", "height"))
-    shapes, found = [], []
+    found = []
     for annotation in image.annotations:
         if annotation.get("iscrowd"):
             events[CROWD] += 1
             continue
         try:
-            found.append(_category(image, annotation, labels))
-            shapes.append(_shape(image, annotation, width, height, config))
+            found.append((_category(image, annotation, labels), _shape(image, annotation, width, height, config)))
         except InputError:
             if config.on_bad_annotation == "error":
                 raise
             events[BAD] += 1
-            del found[len(shapes) :]
-            continue
-        events[NO_POLYGON] += config.polygons == "quad" and shapes[-1][0] is Kind.BBOX
-    seen, kept = visible(Shapes.build(shapes), width, height)
-    events[NO_AREA] += len(shapes) - len(kept)
-    if not len(kept) and not config.keep_empty:
+    seen, kept = visible(Shapes.build(shape for _, shape in found), width, height)
+    events[NO_AREA] += len(found) - len(kept)
+    events[NO_POLYGON] += int(np.sum(seen.kinds == Kind.BBOX)) if config.polygons == "quad" else 0
+    if not kept and not config.keep_empty:
         return Converted(None, events + Counter({NO_OBJECTS: 1}))
-    return Converted(_record(image, (width, height), seen, [found[index] for index in kept], config), +events)
+    return Converted(_record(image, (width, height), seen, [found[index][0] for index in kept], config), +events)
 
 
 def _record(

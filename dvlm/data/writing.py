@@ -19,20 +19,21 @@ def whole(path: Path, *, overwrite: bool) -> Iterator[TextIO]:
     Parents are made. Raises InputError when there is such a file already, unless `overwrite` replaces it, and when
     the disk refuses.
     """
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another output, or replace it with overwrite=true")
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already; choose another output, or replace it with overwrite=true")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="\n") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        try:
+            with temporary.open("x", encoding="utf-8", newline="\n") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}; choose another output") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def seen_from(folder: Path, image: Path) -> str:
