@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -23,7 +23,7 @@ def options(group: str) -> list[str]:
 
 def dataclass_in(hint: Any) -> type | None:
     """The dataclass in a field's type: `X` of the hints X and X | None; None for lists and plain values."""
-    arms = (hint, *getattr(hint, "__args__", ())) if getattr(hint, "__origin__", None) is not list else ()
+    arms = (hint, *get_args(hint)) if get_origin(hint) is not list else ()
     return next((arm for arm in arms if is_dataclass(arm) and isinstance(arm, type)), None)
 
 
@@ -32,6 +32,13 @@ def groups_of(schema: type) -> dict[str, type]:
     hints = get_type_hints(schema)
     pairs = ((item.name, dataclass_in(hints[item.name])) for item in fields(schema))
     return {name: group for name, group in pairs if group is not None}
+
+
+def lists_of(schema: type) -> dict[str, type]:
+    """The fields of a schema that are lists of dataclasses, such as the ops of an augmentation."""
+    hints = get_type_hints(schema)
+    lists = {item.name: get_args(hints[item.name]) for item in fields(schema) if get_origin(hints[item.name]) is list}
+    return {name: of[0] for name, of in lists.items() if is_dataclass(of[0]) and isinstance(of[0], type)}
 
 
 def knob_paths(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from dvlm.config import keys
-from dvlm.config.keys import groups_of, options
+from dvlm.config.keys import groups_of, lists_of, options
 from dvlm.config.roots import ROOTS
 
 EXAMPLES = {
@@ -19,6 +19,11 @@ EXAMPLES = {
         "python -m dvlm.train -m +experiment=gkd_forward rlhf.beta=0.05,0.1,0.2",
     ),
     "validate": ("python -m dvlm.validate data=jsonl data.train_jsonl=train.jsonl",),
+    "preview": (
+        "python -m dvlm.preview",
+        "python -m dvlm.preview data=jsonl data.train_jsonl=train.jsonl augmentation=conservative output=preview.html",
+        "python -m dvlm.preview +experiment=gkd_forward model=qwen3_vl_4b epoch=2 samples=30",
+    ),
     "export": ("python -m dvlm.export checkpoint=<run or checkpoint> output=<directory>",),
     "convert": (
         "python -m dvlm.convert coco annotations=instances_train.json images=train output=train.jsonl",
@@ -39,7 +44,7 @@ def help_text(verb: str) -> str:
         lines += ["Groups, chosen as group=option; knobs are set as group.knob=value:", ""]
     for name, group in groups_of(schema).items():
         lines += [f"  {name:13} {_first(group)}", *_choice_lines(name)]
-    if verb == "train":
+    if verb in ("train", "preview"):
         lines += [
             f"  {'experiment':13} A reported run: overrides only. Chosen with a plus.",
             *_choice_lines("experiment", "+"),
@@ -82,6 +87,8 @@ def _table(prefix: str, schema: type) -> list[str]:
     for name, nested in groups_of(schema).items():
         if prefix:
             lines += _table(f"{prefix}{name}.", nested)[2:]
+    for name, element in lists_of(schema).items():
+        lines += _table(f"{prefix}{name}[].", element)[2:]
     return lines
 
 

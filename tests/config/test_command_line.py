@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dvlm.config import keys
-from dvlm.config.roots import ROOTS, TrainConfig
+from dvlm.config import TrainConfig, keys
+from dvlm.config.roots import ROOTS
 
 HEAVY = ("torch", "transformers", "lightning", "albumentations", "wandb", "peft", "cv2")
 
@@ -40,11 +40,12 @@ def test_help_of_a_verb(verb, tmp_path):
 
 
 def test_cfg_prints_the_composed_configuration(tmp_path):
-    done = run(tmp_path, "train", "--cfg", "job", "+experiment=gkd_forward", "data=jsonl")
+    """Also where values are missing, or do not fit: this is how a user finds out."""
+    done = run(tmp_path, "train", "--cfg", "job", "+experiment=gkd_forward", "data=jsonl", "rlhf.beta=-1")
     assert done.returncode == 0, done.stderr
     config = yaml.safe_load(done.stdout)
-    assert config["rlhf"]["beta"] == 0.1
-    assert config["data"]["train_jsonl"] == "???", "what is still missing may be printed"
+    assert config["rlhf"]["rlhf_type"] == "gkd"
+    assert config["rlhf"]["beta"] == -1
     assert not list(tmp_path.iterdir())
 
 
@@ -53,7 +54,7 @@ def test_cfg_prints_the_composed_configuration(tmp_path):
     [
         (["rlhf.beat=1"], "unknown key 'rlhf.beat'; did you mean 'rlhf.beta'?"),
         (["rlhf.beta=abc"], "rlhf.beta in 'rlhf.beta=abc'"),
-        (["data=jsonl"], "data.train_jsonl has no value"),
+        (["data=jsonl"], "give data.train_jsonl=<"),
         (["-m", "rlhf=gkd_forward,gkd_foward"], "rlhf has no option 'gkd_foward'; did you mean 'gkd_forward'?"),
         (["-m", "rlhf=gkd_forward", "rlhf.beta=0.1,-1"], "rlhf.beta is -1.0, expected at least 0"),
     ],

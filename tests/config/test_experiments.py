@@ -13,7 +13,11 @@ from dvlm.config.compose import compose
 from dvlm.config.roots import ROOTS
 
 EXPERIMENTS = keys.options("experiment")
-OPTIONS = [(group, option) for group in keys.groups() if group != "experiment" for option in keys.options(group)]
+OPTIONS = [(group, option) for group in keys.groups_of(TrainConfig) for option in keys.options(group)]
+VALUES = {
+    "data=jsonl": ["data.train_jsonl=train.jsonl"],
+    "data=mixture": ["data.sources=[{name: a, train_jsonl: a.jsonl}, {name: b, train_jsonl: b.jsonl}]"],
+}
 NEEDED = {
     "train": (),
     "validate": (),
@@ -48,9 +52,8 @@ def test_experiment_opens_with_its_command(name):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes(group, option):
-    verb = "train" if group in {item.name for item in fields(TrainConfig)} else group
-    needed = ["data.train_jsonl=train.jsonl"] if (group, option) == ("data", "jsonl") else []
-    assert isinstance(compose(verb, [f"{group}={option}", *needed]), ROOTS[verb])
+    choice = f"{group}={option}"
+    assert isinstance(compose("train", [choice, *VALUES.get(choice, [])]), TrainConfig)
 
 
 @pytest.mark.parametrize("verb", NEEDED)

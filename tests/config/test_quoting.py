@@ -11,10 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from dvlm.config import keys
+from dvlm.config import TrainConfig, keys
 from dvlm.config.compose import compose
 from dvlm.config.overrides import HYDRA_PATHS, QUOTED, check_overrides, quoted_paths, sweep_points
-from dvlm.config.roots import ROOTS, TrainConfig
+from dvlm.config.roots import ROOTS
 
 NASTY = "图片é =,()[]{}'\"\\$~#&%*?:;|<>!@+-./ab0\t"
 PATHS = sorted(key for key, item in keys.knob_paths(TrainConfig) if item.metadata.get("path"))
@@ -39,7 +39,7 @@ def test_every_path_of_a_verb_is_quoted(verb):
     assert parsed(quoted) == [value] * len(quoted)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=texts)
 @example(value="'")
 @example(value="'a")
@@ -59,7 +59,7 @@ def test_quoted_text_reads_back(value):
     assert quoted_paths(quoted, TrainConfig, multirun=False) == quoted
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=st.tuples(*[texts.filter(meant_as_text)] * 4))
 def test_paths_and_texts_reach_the_dataclass(values):
     train, val, cache, prompt = values

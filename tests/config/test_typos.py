@@ -84,7 +84,7 @@ ON_THE_COMMAND_LINE = [
     (["tuner.modules_to_save=aligner"], "tuner.modules_to_save in 'tuner.modules_to_save=aligner'"),
     (["model.model=${nothing}"], "model.model: Interpolation key 'nothing' not found"),
     # a value that is missing
-    (["data=jsonl"], "data.train_jsonl has no value; give data.train_jsonl=<value>"),
+    (["data=jsonl"], "give data.train_jsonl=<"),
     (["data=jsonl", "data.train_jsonl=a", "data.demo.train=3"], "'data.demo.train=3': data.demo is null here"),
     # what Hydra cannot read
     (["seed"], "cannot read override 'seed'"),
