@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvlm.config import ConvertConfig, DataConfig
+from dvlm.convert import convert as write
 from dvlm.data import coco
 from dvlm.data.coco import conversions
 from dvlm.data.coco_shapes import shape, visible
@@ -279,3 +280,15 @@ def test_a_quad_holds_its_polygon_and_little_more(points):
     whole = image.buffer(1e-6).covers(rectangle)
     most = rectangle.area if whole else shapely.intersection(rectangle, image).envelope.area
     assert outline.area <= most * 1.0001
+
+
+def test_a_file_without_records_is_not_written(folder, tmp_path):
+    content = {"images": [IMAGE], "annotations": [], "categories": CATEGORIES}
+    (folder / "empty.json").write_text(json.dumps(content))
+    config = ConvertConfig(annotations=str(folder / "empty.json"), output=str(tmp_path / "out.jsonl"), keep_empty=False)
+    with pytest.raises(InputError, match=r"empty\.json: no image is left to write"):
+        write(config)
+    assert not list(tmp_path.iterdir())
+    write(replace(config, keep_empty=True))
+    with pytest.raises(InputError, match=r"out\.jsonl exists already"):
+        write(config)
