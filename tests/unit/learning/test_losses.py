@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dvlm.learning import fused, losses
 from dvlm.learning.divergence import Divergence
@@ -221,6 +225,42 @@ def test_student_and_teacher_may_differ_in_dtype() -> None:
     torch.testing.assert_close(head_loss(**cached, beta=1.0).loss, head_loss(**rounded, beta=1.0).loss)
 
 
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("kind", list(Divergence))
+def test_the_logits_of_all_positions_never_exist(kind: Divergence) -> None:
+    b = batch()
+    b["weight"].requires_grad_(False)
+    with Largest() as largest:
+        head_loss(**b, beta=0.5, divergence=kind, temperature=2.0, chunk=6).loss.backward()
+    assert largest.elements == 6 * V
+    with Largest() as largest:
+        naive(b, 1.0, 0.5, kind, 0.5, 2.0)
+    assert largest.elements >= S * V
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", list(Divergence))
+def test_bf16_on_a_gpu(kind: Divergence) -> None:
+    b = batch(torch.bfloat16, scale=0.5)
+    there = {key: t.detach().cuda().requires_grad_(t.requires_grad) for key, t in b.items()}
+    want, mine = (head_loss(**inputs, beta=0.5, divergence=kind) for inputs in (b, there))
+    torch.testing.assert_close(mine.loss.cpu(), want.loss, atol=0, rtol=1e-5)
+    for got, expected in zip(grads(mine.loss, there), grads(want.loss, b), strict=True):
+        torch.testing.assert_close(got.cpu(), expected, atol=1e-2, rtol=2e-2)
+
+
 def test_a_frozen_head_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     b = batch()
     b["weight"].requires_grad_(False)
@@ -340,6 +380,11 @@ class TestLossHead:
         assert isinstance(mine, HeadLoss)
         assert float(mine.kl_sum) == 0
         torch.testing.assert_close(mine.sft_sum, F.cross_entropy(linear(b["hidden"]), b["targets"], reduction="sum"))
+
+    def test_hooks_find_the_loss_in_what_it_returns(self) -> None:
+        b = batch(torch.float32)
+        out = LossHead.of(nn.Linear(H, V, bias=False))(b["hidden"], b["targets"])
+        assert [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.requires_grad] == [out.loss]
 
     def test_a_bias_is_refused(self) -> None:
         with pytest.raises(ValueError, match="bias"):
