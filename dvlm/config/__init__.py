@@ -6,9 +6,11 @@ from dvlm.config.data import DataConfig, DemoConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
+from dvlm.config.preview import PreviewConfig
 from dvlm.config.rlhf import RlhfConfig
-from dvlm.config.roots import ExportConfig, TrainConfig, ValidateConfig
+from dvlm.config.roots import ExportConfig, ValidateConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
+from dvlm.config.train import TrainConfig
 from dvlm.config.trainer import TrainerConfig
 from dvlm.config.tuner import TunerConfig
 
@@ -23,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "OpConfig",
     "OptimConfig",
+    "PreviewConfig",
     "RlhfConfig",
     "SchedulerKwargs",
     "SplitConfig",

@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from dvlm.config.augmentation import AugmentationConfig
-from dvlm.config.callbacks import CallbacksConfig
 from dvlm.config.data import DataConfig
-from dvlm.config.knob import at_least, check_paths, group, knob, one_of
-from dvlm.config.logger import LoggerConfig
-from dvlm.config.model import DTYPES, ModelConfig
-from dvlm.config.optim import OptimConfig
-from dvlm.config.rlhf import RlhfConfig
+from dvlm.config.knob import check_paths, group, knob, one_of
+from dvlm.config.model import DTYPES
+from dvlm.config.preview import PreviewConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
-from dvlm.config.trainer import TrainerConfig
-from dvlm.config.tuner import TunerConfig
-
-
-@dataclass
-class TrainConfig:
-    """`python -m dvlm.train`: everything of one run."""
-
-    model: ModelConfig = group(ModelConfig)
-    tuner: TunerConfig = group(TunerConfig)
-    augmentation: AugmentationConfig = group(AugmentationConfig)
-    rlhf: RlhfConfig = group(RlhfConfig)
-    data: DataConfig = group(DataConfig)
-    optim: OptimConfig = group(OptimConfig)
-    trainer: TrainerConfig = group(TrainerConfig)
-    logger: LoggerConfig = group(LoggerConfig)
-    callbacks: CallbacksConfig = group(CallbacksConfig)
-    global_max_length: int = knob(4096, "the one length knob: longest row, packs included", "tokens")
-    seed: int = knob(17, "seed of pairing, modes, augmentation, adapters")
-    debug: bool = knob(False, "two steps, verbose, the first sample decoded and drawn")
-    resume_from: str | None = knob(None, "run or checkpoint to continue: weights, optimizer, position", path=True)
-    cache_dir: str = knob("outputs/cache", "what can be made again: the tiny model, the demo set", path=True)
-
-    def __post_init__(self) -> None:
-        check_paths("", self)
-        at_least("global_max_length", self.global_max_length, 16)
-        at_least("seed", self.seed, 0)
-        if self.model.max_model_len < self.global_max_length:
-            raise ValueError(
-                f"model.max_model_len is {self.model.max_model_len}, below global_max_length {self.global_max_length}; "
-                "set global_max_length only"
-            )
-        if self.resume_from and self.tuner.resume_from_checkpoint:
-            raise ValueError(
-                "resume_from continues a run, tuner.resume_from_checkpoint starts one from earlier weights: give one"
-            )
-        if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
-            raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
-
-    def effective(self) -> TrainConfig:
-        """With `debug`, the same run cut to two steps that log and validate; else itself."""
-        if not self.debug:
-            return self
-        trainer = replace(
-            self.trainer, max_steps=2, logging_steps=1, eval_steps=None, save_steps=None, early_stopping_patience=None
-        )
-        return replace(self, trainer=trainer)
+from dvlm.config.train import TrainConfig
 
 
 @dataclass
@@ -92,6 +42,7 @@ class ExportConfig:
 ROOTS: dict[str, type] = {
     "train": TrainConfig,
     "validate": ValidateConfig,
+    "preview": PreviewConfig,
     "export": ExportConfig,
     "convert": ConvertConfig,
     "split": SplitConfig,
