@@ -49,7 +49,7 @@ def build_schedule(optimizer: AdamW, config: OptimConfig, steps: int) -> LambdaL
 def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
     """Factor on the peak learning rate at each step: linear warm-up, then a cosine down to min_lr on the last step."""
     floor = config.lr_scheduler_kwargs.min_lr / config.learning_rate
-    warmup = round(config.warmup_ratio * steps)
+    warmup = min(round(config.warmup_ratio * steps), steps - 1)
 
     def factor(step: int) -> float:
         if step < warmup:

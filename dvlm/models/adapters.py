@@ -37,7 +37,7 @@ def start_from(model: Any, directory: Path) -> list[str]:
     if unknown:
         raise InputError(
             f"tuner.resume_from_checkpoint: {len(unknown)} weights of {directory} have no place in this tuner, "
-            f"such as {unknown[0]}; unfreeze their tower or adapt the same modules"
+            f"such as {unknown[0]}; unfreeze their tower, adapt the same modules, or export it and use the merged model"
         )
     for name, tensor in stored.items():
         theirs, ours = tuple(tensor.shape), tuple(wanted[name].shape)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import GKD, Run, run
 
 from dvlm import assembly
+from dvlm.checks import HealthError
 from dvlm.config.compose import compose
+from dvlm.models import forward, tuning
 from dvlm.models.tiny import prepare
 from dvlm.train import train
 from dvlm.values import InputError
@@ -117,8 +122,8 @@ def test_a_run_ends_its_wandb_run(gkd):
 def test_a_run_directory_says_what_was_run(gkd):
     described = json.loads((gkd.directory / "run.json").read_text())
     assert set(described["versions"]) >= {"torch", "transformers", "peft", "lightning"}
-    assert set(described["data"]) == {"train_jsonl", "val_jsonl"}
-    assert len(described["data"]["train_jsonl"]["sha256"]) == 64
+    assert sorted(Path(file).name for file in described["data"]) == ["train.jsonl", "val.jsonl"]
+    assert all(hashlib.sha256(Path(f).read_bytes()).hexdigest() == digest for f, digest in described["data"].items())
     assert described["git"]["commit"] is None or len(described["git"]["commit"]) == 40
     assert described["plan"]["steps"] == 3
     assert "beta: 0.1" in (gkd.directory / "config.yaml").read_text()
@@ -211,6 +216,38 @@ def test_bfloat16_with_a_whole_aligner_and_pictures(tmp_path):
     assert losses[0] > losses[-1]
     assert {tensor.dtype for tensor in low.trainer_state()["state_dict"].values()} == {torch.float32}
     assert {"lr/llm", "lr/aligner"} <= set(low.metrics("train/")[1])
+
+
+def test_recomputed_activations_and_eager_attention_train_alike(gkd, tmp_path):
+    other = run(tmp_path, GKD, "trainer.gradient_checkpointing=true", "model.attn_impl=eager")
+    for step, values in gkd.metrics("train/").items():
+        assert other.metrics("train/")[step] == pytest.approx(values, rel=1e-4, abs=1e-6)
+
+
+def test_a_student_that_is_not_its_teacher_does_not_train(monkeypatch, tmp_path):
+    """As when adapters were loaded that should have started at zero."""
+    tune = tuning.tune
+
+    def moved(*args: Any, **options: Any) -> tuning.Tuned:
+        tuned = tune(*args, **options)
+        with torch.no_grad():
+            for name, parameter in tuned.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+        return tuned
+
+    monkeypatch.setattr(tuning, "tune", moved)
+    with pytest.raises(HealthError, match="kl_loss before the first step"):
+        run(tmp_path, GKD, "trainer.eval_at_start=false")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_tower_without_gradients_does_not_train(monkeypatch, tmp_path):
+    """As when the pictures do not reach the model."""
+    monkeypatch.setattr(forward, "image_features", lambda model, batch: None)
+    with pytest.raises(HealthError, match="aligner: .* got no gradient"):
+        run(tmp_path, "tuner.freeze_aligner=false", "trainer.eval_at_start=false")
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_padded_batches_train_alike(sft, tmp_path):
