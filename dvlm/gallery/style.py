@@ -28,8 +28,8 @@ thead th, thead tr > th:first-child { color: var(--ink); font-weight: 600; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .5rem; }
-svg { display: block; width: 100%; min-width: 42rem; }
-svg text { font-size: 12px; fill: var(--muted); }
+svg { display: block; width: 100%; min-width: 54rem; }
+svg text { font-size: 13px; fill: var(--muted); }
 svg text.limit { fill: var(--ink); }
 svg .bar { fill: var(--accent); }
 svg .over { fill: var(--ink); }
