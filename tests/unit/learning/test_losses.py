@@ -243,7 +243,7 @@ def test_the_logits_of_all_positions_never_exist(kind: Divergence) -> None:
     b["weight"].requires_grad_(False)
     with Largest() as largest:
         head_loss(**b, beta=0.5, divergence=kind, temperature=2.0, chunk=6).loss.backward()
-    assert largest.elements == 6 * V
+    assert largest.elements <= 6 * max(V, 3 * 40)  # the chunk, or its three spare tiles
     with Largest() as largest:
         naive(b, 1.0, 0.5, kind, 0.5, 2.0)
     assert largest.elements >= S * V
