@@ -21,7 +21,7 @@ from dvlm.callbacks.step_log import StepLog
 from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
 from dvlm.config import TrainConfig
-from dvlm.data import source
+from dvlm.data import files
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
 from dvlm.learning.gkd import GKDModule
@@ -56,7 +56,7 @@ def prepare(config: TrainConfig) -> TrainConfig:
         stage = find(config.tuner.resume_from_checkpoint)
         config = replace(config, tuner=replace(config.tuner, resume_from_checkpoint=str(stage)))
     return replace(
-        config, model=model, data=source.prepared(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
+        config, model=model, data=files.prepared(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
     )
 
 
@@ -71,6 +71,7 @@ def build_data(config: TrainConfig) -> CaptionDataModule:
         epochs=config.trainer.num_train_epochs,
         max_length=config.global_max_length,
         world_size=config.trainer.devices,
+        cache=Path(config.cache_dir).resolve(),
     )
 
 
@@ -96,6 +97,7 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "steps": min(steps, data.train_plan.steps),
         "accumulation": data.accumulation,
         "seed": config.seed,
+        "groups": data.groups,
     }
     if config.rlhf.uses_teacher:
         return GKDModule(tuned, teacher=build_teacher(config, tuned, data), **common)

@@ -10,7 +10,7 @@ from dvlm.config.compose import run_verb
 from dvlm.values import InputError
 
 if TYPE_CHECKING:
-    from dvlm.data.line import Line
+    from dvlm.data.mixture import Source
     from dvlm.gallery.survey import Survey
 
 PICTURE_BYTES = 7_000_000  # of all pictures together: as text they take a third more, and the page stays below 10 MB
@@ -50,19 +50,18 @@ def preview(config: PreviewConfig) -> None:
         print(warning)
 
 
-def build_line(config: PreviewConfig) -> Line:
+def build_line(config: PreviewConfig) -> Source:
     """The line of the training records, checked; raises InputError at the first bad one."""
     from dvlm.augmentation.pipeline import Pipeline
-    from dvlm.data import datamodule, source
+    from dvlm.data import files, source
     from dvlm.data.encode import Encoder
     from dvlm.models import load
 
     cache = Path(config.cache_dir)
     model = load.resolve(config.model, cache).model
-    data = source.prepared(config.data, cache)
+    data = files.prepared(config.data, cache)
     processor = load.load_processor(model, data.min_pixels, data.max_pixels)
-    return datamodule.build_line(
-        Path(data.train_jsonl),
+    return source.training(
         data,
         augmentation=Pipeline.build(config.augmentation.as_mappings(), config.augmentation.bypass_prob),
         encoder=Encoder(processor, load.load_config(model)),
@@ -70,7 +69,7 @@ def build_line(config: PreviewConfig) -> Line:
     )
 
 
-def too_long(line: Line, found: Survey, config: PreviewConfig) -> str:
+def too_long(line: Source, found: Survey, config: PreviewConfig) -> str:
     """What becomes of turns above `global_max_length`, or an empty text where there are none."""
     if not len(found.too_long):
         return ""
@@ -83,7 +82,7 @@ def too_long(line: Line, found: Survey, config: PreviewConfig) -> str:
     )
 
 
-def origin(config: PreviewConfig, line: Line) -> list[tuple[str, str]]:
+def origin(config: PreviewConfig, line: Source) -> list[tuple[str, str]]:
     """What the page was made from, as names and values."""
     data, augmentation = config.data, config.augmentation
     ops = [" ".join([op.name, *(f"{key}={value}" for key, value in op.params.items())]) for op in augmentation.ops]

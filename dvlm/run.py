@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dvlm.config import TrainConfig
+from dvlm.data.files import record_files
 from dvlm.learning.optim import tower_rates
 from dvlm.models import towers
 from dvlm.models.tuning import Tuned
@@ -39,7 +40,6 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
-    files = {name: getattr(config.data, name) for name in ("train_jsonl", "val_jsonl")}
     run = {
         "command": [sys.executable, "-m", "dvlm.train", *sys.argv[1:]],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,7 +47,7 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "git": git_state(),
-        "data": {name: {"path": path, "sha256": digest(Path(path))} for name, path in files.items() if path},
+        "data": {file: digest(Path(file)) for file in record_files(config.data)},
         **facts,
     }
     (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

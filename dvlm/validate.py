@@ -15,11 +15,11 @@ def main() -> None:
 
 def validate(config: ValidateConfig) -> None:
     """Print every error of the training and validation files, then their number; exit code 1 when there is one."""
-    from dvlm.data.source import prepared
+    from dvlm.data.files import prepared, record_files
     from dvlm.data.verify import bad_lines
 
     data = prepared(config.data, Path(config.cache_dir))
-    files = [Path(file) for file in (data.train_jsonl, data.val_jsonl) if file]
+    files = [Path(file) for file in record_files(data)]
     bad = 0
     for file in files:
         for error in bad_lines(file, data):

@@ -80,6 +80,7 @@ class Turn:
     mode: Mode | None
     records: tuple[Record, ...]
     dialogue: Dialogue | None = None
+    source: str = ""
 
     @property
     def place(self) -> str:
@@ -129,14 +130,51 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Telemetry:
+    """Sums over the images of a batch: what augmentation made of them, and how much of the batch is padding.
+
+    `fill` sums each image's share of filled pixels, `coverage` the visible share of each kept object, `notes` counts
+    events such as `random_crop.skipped.line`.
+    """
+
+    slots: int = 0
+    tokens: int = 0
+    images: int = 0
+    fill: float = 0.0
+    objects: int = 0
+    kept: int = 0
+    coverage: float = 0.0
+    notes: tuple[tuple[str, int], ...] = ()
+
+    def __add__(self, other: Telemetry) -> Telemetry:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "notes"}
+        names = sorted({name for name, _ in self.notes + other.notes})
+        ours, theirs = dict(self.notes), dict(other.notes)
+        return Telemetry(**sums, notes=tuple((name, ours.get(name, 0) + theirs.get(name, 0)) for name in names))
+
+    def metrics(self) -> dict[str, float]:
+        """`data/padding_ratio` and so on; what has nothing to count has no entry."""
+        out: dict[str, float] = {f"data/{name}": count for name, count in self.notes}
+        if self.slots:
+            out["data/padding_ratio"] = 1 - self.tokens / self.slots
+        if self.images:
+            out["data/fill_ratio"] = self.fill / self.images
+        if self.objects:
+            out["data/kept_objects"] = self.kept / self.objects
+        if self.kept:
+            out["data/coverage"] = self.coverage / self.kept
+        return out
+
+
+@dataclass(frozen=True)
 class Batch:
     """One micro-batch: a pack laid end to end in one row, or padded rows.
 
     `input_ids`, `labels`, `mm_token_type_ids` (B, L); `position_ids` (4, B, L), text positions first;
     `attention_mask` (B, L) for padded rows, None for a pack; `cu_seq_lens` (samples + 1,) int32 for a pack, else None;
     `max_length` the longest sample; `pixel_values` (P, D); `image_grid_thw` (I, 3); `places` one `file:line` list a
-    sample; `supervised_in_step` the supervised tokens of the whole optimizer step, over ranks and micro-batches;
-    `pack` the number of the pack in the plan.
+    sample; `groups` the names under which a sample's losses are logged apart; `supervised_in_step` the supervised
+    tokens of the whole optimizer step, over ranks and micro-batches; `pack` the number of the pack in the plan.
     """
 
     input_ids: Tensor
@@ -149,6 +187,8 @@ class Batch:
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
     places: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    telemetry: Telemetry
     supervised_in_step: int
     pack: int
 

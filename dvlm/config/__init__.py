@@ -2,7 +2,7 @@
 
 from dvlm.config.augmentation import AugmentationConfig, OpConfig
 from dvlm.config.callbacks import CallbacksConfig
-from dvlm.config.data import DataConfig, DemoConfig
+from dvlm.config.data import DataConfig, DemoConfig, SourceConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
@@ -28,6 +28,7 @@ __all__ = [
     "PreviewConfig",
     "RlhfConfig",
     "SchedulerKwargs",
+    "SourceConfig",
     "SplitConfig",
     "TrainConfig",
     "TrainerConfig",

@@ -27,11 +27,29 @@ class DemoConfig:
 
 
 @dataclass
+class SourceConfig:
+    """One of several training files; what is null is taken from the `data` group."""
+
+    name: str = knob("???", "the name in metrics")
+    train_jsonl: str = knob("???", "training records, or dialogues in messages form", path=True)
+    weight: float = knob(1.0, "turns of an epoch, as a multiple of the file's own")
+    summary_ratio: float | None = knob(None, "share of turns that ask for summaries", "probability")
+    user_prompt: str | None = knob(None, "text after the images of a user message")
+    system_prompt_dense: str | None = knob(None, "system prompt of dense turns")
+    system_prompt_summary: str | None = knob(None, "system prompt of summary turns")
+
+    def __post_init__(self) -> None:
+        at_least(f"data.sources[{self.name}].weight", self.weight, 0.0, above=True)
+        within(f"data.sources[{self.name}].summary_ratio", self.summary_ratio, 0.0, 1.0)
+
+
+@dataclass
 class DataConfig:
     """Records, pairing, prompts, packing, loading."""
 
-    train_jsonl: str = knob("???", "training records, or dialogues in messages form", path=True)
+    train_jsonl: str | None = knob(None, "training records, or dialogues in messages form", path=True)
     val_jsonl: str | None = knob(None, "validation records; null trains without validation", path=True)
+    sources: list[SourceConfig] = knob([], "several training files, each named and weighted, instead of train_jsonl")
     demo: DemoConfig | None = knob(None, "generate the demo set and use it in place of train_jsonl and val_jsonl")
     images_per_user_turn: int = knob(2, "records shown in one user message", "records")
     summary_ratio: float = knob(0.0, "share of turns that ask for summaries instead of objects", "probability")
@@ -47,6 +65,8 @@ class DataConfig:
     packing: bool = knob(True, "lay samples end to end up to global_max_length; false pads them side by side")
     samples_per_pack: int = knob(1, "rows of a padded micro-batch; with packing the length decides", "samples")
     packs_per_step: int = knob(4, "packs of one optimizer step over all ranks; accumulation follows", "packs")
+    preprocessors: list[str] = knob([], "functions Record -> Record | None, as package.module:function; None drops")
+    message_builder: str = knob("dvlm.data.messages:build", "function (turn, drawn, prompts) -> messages")
     sample_limit: int | None = knob(None, "use only the first records of each file", "records")
     truncation: str = knob("raise", "a sample above global_max_length: raise | drop (counted and named)")
     verify_images: str = knob("auto", "before training: header (size only) | full (decode) | auto (full up to 2,000)")
@@ -68,6 +88,11 @@ class DataConfig:
         at_least("data.min_pixels", self.min_pixels, 1)
         at_least("data.max_pixels", self.max_pixels, self.min_pixels or 1)
         self._check_demo()
+        if not (self.train_jsonl or self.sources):
+            raise ValueError("data has neither train_jsonl nor sources; give data.train_jsonl=<file>")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"data.sources has the names {names}, expected each once")
         if self.packing and self.samples_per_pack != 1:
             raise ValueError(
                 f"data.samples_per_pack is {self.samples_per_pack}, but with packing the length decides; "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 
+from dvlm.augmentation.steps import padding_ratio
 from dvlm.data.encode import IGNORED
-from dvlm.values import Batch, Sample
+from dvlm.values import Batch, Sample, Telemetry
 
 
 def collate(
@@ -46,9 +48,29 @@ def collate(
         pixel_values=torch.cat(pixels) if pixels else None,
         image_grid_thw=torch.cat(grids) if grids else None,
         places=tuple(sample.turn.place for sample in samples),
+        groups=tuple(_groups(sample) for sample in samples),
+        telemetry=sum((_telemetry(sample) for sample in samples), Telemetry(slots=ids.numel(), tokens=sum(lengths))),
         supervised_in_step=supervised_in_step,
         pack=pack,
     )
+
+
+def _groups(sample: Sample) -> tuple[str, ...]:
+    return tuple(name for name in (sample.turn.source, sample.turn.mode) if name)
+
+
+def _telemetry(sample: Sample) -> Telemetry:
+    total = Telemetry()
+    for record, drawn in zip(sample.turn.records, sample.drawn, strict=False):
+        total += Telemetry(
+            images=1,
+            fill=padding_ratio(drawn, record.width, record.height),
+            objects=len(record.objects.shapes) if record.objects else 0,
+            kept=len(drawn.kept),
+            coverage=sum(drawn.coverage),
+            notes=tuple(Counter(drawn.notes).items()),
+        )
+    return total
 
 
 def _labels(sample: Sample, filler: bool) -> torch.Tensor:

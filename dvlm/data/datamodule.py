@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import lightning as L
@@ -12,20 +13,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.config import DataConfig
+from dvlm.data import lengths, source
 from dvlm.data import plan as planning
-from dvlm.data import records, verify
 from dvlm.data.collate import collate
 from dvlm.data.encode import Encoder
-from dvlm.data.line import Line
 from dvlm.data.messages import Prompts
+from dvlm.data.mixture import Source
 from dvlm.data.plan import Plan
-from dvlm.values import Batch, InputError, Sample
+from dvlm.values import Batch, InputError, Mode, Sample
 
 
 class PackDataset(Dataset[Batch]):
     """Item k is pack k of the plan, collated: a pure function of the plan and the line."""
 
-    def __init__(self, line: Line, plan: Plan, *, packing: bool) -> None:
+    def __init__(self, line: Source, plan: Plan, *, packing: bool) -> None:
         self.line, self.plan, self.packing = line, plan, packing
 
     def __len__(self) -> int:
@@ -59,7 +60,8 @@ class RankSampler(Sampler[int]):
 class CaptionDataModule(L.LightningDataModule):
     """Training and validation packs of `config`, checked and planned on construction.
 
-    Raises InputError for bad records, too long samples, or a step that the world size does not divide.
+    `cache` is a directory that keeps the lengths of turns between runs. Raises InputError for bad records, too long
+    samples, or a step that the world size does not divide.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class CaptionDataModule(L.LightningDataModule):
         epochs: int,
         max_length: int,
         world_size: int,
+        cache: Path | None = None,
     ) -> None:
         super().__init__()
         if config.packs_per_step % world_size:
@@ -81,24 +84,29 @@ class CaptionDataModule(L.LightningDataModule):
             )
         self.config, self.encoder, self.world_size = config, encoder, world_size
         self.max_length, self.seed = max_length, seed
+        self.cache = cache
         self.prompts = Prompts.of(config)
-        self.train_line = self._line(Path(config.train_jsonl), augmentation)
+        shared: dict[str, Any] = {"encoder": encoder, "seed": seed}
+        self.train_line = source.training(config, augmentation=augmentation, **shared)
         self.train_plan = self._plan(self.train_line, epochs)
-        self.val_line = self._line(Path(config.val_jsonl), augmentation.clean()) if config.val_jsonl else None
+        self.val_line = source.validation(config, augmentation=augmentation.clean(), **shared)
         self.val_plan = self._plan(self.val_line, 1, shuffle=False) if self.val_line else None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names under which losses are logged apart: sources where there are several, modes where both occur."""
+        ratios = {each.summary_ratio for each in self.config.sources} - {None} | {self.config.summary_ratio}
+        modes = tuple(map(str, Mode)) if ratios - {0.0, 1.0} or len(ratios) > 1 else ()
+        return tuple(each.name for each in self.config.sources) + modes
 
     @property
     def accumulation(self) -> int:
         """Micro-batches of one rank in an optimizer step."""
         return self.config.packs_per_step // self.world_size
 
-    def _line(self, file: Path, augmentation: Pipeline) -> Line:
-        return build_line(file, self.config, augmentation=augmentation, encoder=self.encoder, seed=self.seed)
-
-    def _plan(self, line: Line, epochs: int, *, shuffle: bool = True) -> Plan:
+    def _plan(self, line: Source, epochs: int, *, shuffle: bool = True) -> Plan:
         return planning.build(
-            lambda epoch: line.lengths(epoch, range(line.turns)),
-            epochs=epochs,
+            lengths.measure(line, epochs, self.cache),
             seed=self.seed,
             max_length=self.max_length,
             packing=self.config.packing,
@@ -149,21 +157,6 @@ class CaptionDataModule(L.LightningDataModule):
             return []
         named = sorted({name for pack in self.val_plan.packs for name in pack.samples})
         return [self.val_line.sample(epoch, index) for epoch, index in named[:count]]
-
-
-def build_line(file: Path, config: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line:
-    """The line of one JSONL file, its records read and checked; raises InputError at the first bad one."""
-    parts = records.read(file, config.sample_limit)
-    verify.check(parts, config)
-    return Line(
-        parts=parts,
-        augmentation=augmentation,
-        prompts=Prompts.of(config),
-        encoder=encoder,
-        seed=seed,
-        images_per_user_turn=config.images_per_user_turn,
-        summary_ratio=config.summary_ratio,
-    )
 
 
 def _start_worker(_: int) -> None:

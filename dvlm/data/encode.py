@@ -6,6 +6,8 @@ one that the model will have to produce, whatever the tokenizer would merge acro
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +51,16 @@ class Encoder:
 
     processor: Any
     model_config: Any
+
+    def identity(self) -> str:
+        """What tells one encoder from another: a hash over tokenizer, chat template and pixel limits."""
+        processor = self.processor
+        parts = (
+            processor.tokenizer.backend_tokenizer.to_str(),
+            json.dumps(processor.chat_template),
+            processor.image_processor.to_json_string(),
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def segments(self, messages: Sequence[dict[str, Any]]) -> list[Segment]:
         """The conversation cut at the boundaries of its answers; what follows the last answer is left out."""

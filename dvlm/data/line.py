@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dvlm.data.messages import Prompts
 from dvlm.geometry.shapes import Shapes
 from dvlm.values import Annotation, Dialogue, Drawn, InputError, Record, Sample, Turn, generator
 
+MessageBuilder = Callable[[Turn, tuple[Drawn, ...], Prompts], list[dict[str, Any]]]
 CHUNK = 256  # turns whose texts are tokenised in one call
 
 
@@ -24,23 +26,29 @@ CHUNK = 256  # turns whose texts are tokenised in one call
 class Line:
     """Everything that turns (epoch, index) into a sample; no state, and draws from (seed, epoch, index) only."""
 
-    parts: Sequence[Record] | Sequence[Dialogue]
+    parts: Sequence[Record | Dialogue]
     augmentation: Pipeline
     prompts: Prompts
     encoder: Encoder
     seed: int
     images_per_user_turn: int
     summary_ratio: float
+    build: MessageBuilder = messages.build
+    source: str = ""
+
+    @property
+    def records(self) -> int:
+        """Records to choose from."""
+        return len(self.parts)
 
     @property
     def turns(self) -> int:
         """Turns of one epoch."""
-        per_turn = 1 if isinstance(self.parts[0], Dialogue) else self.images_per_user_turn
-        return pairing.turn_count(len(self.parts), per_turn)
+        return pairing.turn_count(len(self.parts), self.images_per_user_turn)
 
     def turn(self, epoch: int, index: int) -> Turn:
         """Turn `index` of `epoch`."""
-        return pairing.pair(
+        turn = pairing.pair(
             self.parts,
             epoch,
             index,
@@ -48,6 +56,7 @@ class Line:
             per_turn=self.images_per_user_turn,
             summary_ratio=self.summary_ratio,
         )
+        return replace(turn, source=self.source)
 
     def draw(self, turn: Turn) -> tuple[Drawn, ...]:
         """What augmentation decides for the turn's images, without their pixels."""
@@ -61,7 +70,7 @@ class Line:
 
     def messages(self, turn: Turn, drawn: tuple[Drawn, ...]) -> list[dict[str, Any]]:
         """The turn as messages, the answer last."""
-        return messages.build(turn, drawn, self.prompts)
+        return self.build(turn, drawn, self.prompts)
 
     def sample(self, epoch: int, index: int) -> Sample:
         """The encoded sample, pixels and all; raises InputError naming file and line."""
@@ -77,6 +86,24 @@ class Line:
         wanted = list(indices)
         chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
         return np.concatenate([self._chunk_lengths(epoch, chunk) for chunk in chunks] or [np.zeros((0, 2), np.int64)])
+
+    def settings(self) -> dict[str, Any]:
+        """All that a length depends on, as JSON: what identifies the lengths of an epoch."""
+        first = self.parts[0]
+        return {
+            "file": hashlib.sha256(first.file.read_bytes()).hexdigest(),
+            "parts": repr(self.parts),
+            "augmentation": repr(self.augmentation),
+            "prompts": repr(self.prompts),
+            "build": f"{self.build.__module__}:{self.build.__qualname__}",
+            "encoder": self.encoder.identity(),
+            "turns": [self.seed, self.images_per_user_turn, self.summary_ratio],
+        }
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the records alone give the lengths: a dialogue says nothing of the size of its images."""
+        return not isinstance(self.parts[0], Dialogue)
 
     def _chunk_lengths(self, epoch: int, indices: list[int]) -> NDArray[np.int64]:
         segments, sizes = [], []

@@ -23,7 +23,7 @@ def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def pair(
-    parts: Sequence[Record] | Sequence[Dialogue],
+    parts: Sequence[Record | Dialogue],
     epoch: int,
     index: int,
     *,
@@ -33,8 +33,8 @@ def pair(
 ) -> Turn:
     """Turn `index` of `epoch`: the next `per_turn` records of the epoch's order, or one dialogue."""
     order = permutation(seed, epoch, len(parts))
-    if isinstance(parts[0], Dialogue):
-        return Turn(epoch, index, None, (), parts[order[index]])
     chosen = tuple(parts[i] for i in order[index * per_turn : (index + 1) * per_turn])
+    if isinstance(chosen[0], Dialogue):
+        return Turn(epoch, index, None, (), chosen[0])
     asks_summary = generator(seed, "mode", epoch, index).random() < summary_ratio
     return Turn(epoch, index, Mode.SUMMARY if asks_summary else Mode.DENSE, chosen)

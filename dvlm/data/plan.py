@@ -6,7 +6,7 @@ little, contribute nothing, and keep every rank in step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,15 @@ Lengths = NDArray[np.int64]  # (turns of an epoch, 2): tokens, supervised tokens
 
 @dataclass(frozen=True)
 class Pack:
-    """Samples of one micro-batch as (epoch, index) pairs; `filler` packs carry no label."""
+    """Samples of one micro-batch as (epoch, index) pairs; `filler` packs carry no label.
+
+    `cost` is the sum of the squares of the samples' tokens: what attention computes.
+    """
 
     samples: tuple[tuple[int, int], ...]
     tokens: int
     supervised: int
+    cost: int = 0
     filler: bool = False
 
 
@@ -68,9 +72,8 @@ class Plan:
 
 
 def build(
-    lengths: Callable[[int], Lengths],
+    lengths: Sequence[Lengths],
     *,
-    epochs: int,
     seed: int,
     max_length: int,
     packing: bool,
@@ -80,14 +83,14 @@ def build(
     place: Callable[[int, int], str],
     shuffle: bool = True,
 ) -> Plan:
-    """The plan of `epochs` epochs; `lengths(epoch)` gives each turn's tokens, `place(epoch, index)` names a turn.
+    """The plan of as many epochs as `lengths` has; `place(epoch, index)` names a turn.
 
-    Raises InputError for a turn above `max_length` unless `truncation` is `drop`.
+    The packs of a step run from the costliest to the cheapest in attention, so that ranks that run them side by side
+    wait little for each other. Raises InputError for a turn above `max_length` unless `truncation` is `drop`.
     """
     packs: list[Pack] = []
     dropped: list[tuple[int, int]] = []
-    for epoch in range(epochs):
-        rows = lengths(epoch)
+    for epoch, rows in enumerate(lengths):
         fits = rows[:, 0] <= max_length
         if not fits.all() and truncation == "raise":
             raise _too_long(rows, int(np.argmin(fits)), epoch, max_length, place)
@@ -97,7 +100,10 @@ def build(
         packs += [_pack(epoch, groups[i], rows) for i in order]
     if not packs:
         raise InputError(f"every one of {len(dropped)} samples is longer than global_max_length {max_length}; raise it")
-    return Plan(tuple(packs + _fillers(packs, packs_per_step)), packs_per_step, tuple(dropped), packing)
+    packs += _fillers(packs, packs_per_step)
+    steps = (packs[at : at + packs_per_step] for at in range(0, len(packs), packs_per_step))
+    ordered = (pack for step in steps for pack in sorted(step, key=lambda pack: -pack.cost))
+    return Plan(tuple(ordered), packs_per_step, tuple(dropped), packing)
 
 
 def _groups(
@@ -133,7 +139,8 @@ def best_fit(tokens: NDArray[np.int64], indices: NDArray[np.int64], max_length: 
 
 def _pack(epoch: int, indices: list[int], rows: Lengths) -> Pack:
     tokens, supervised = rows[indices].sum(0)
-    return Pack(tuple((epoch, index) for index in indices), int(tokens), int(supervised))
+    cost = int((rows[indices, 0] ** 2).sum())
+    return Pack(tuple((epoch, index) for index in indices), int(tokens), int(supervised), cost)
 
 
 def _fillers(packs: list[Pack], packs_per_step: int) -> list[Pack]:

@@ -19,19 +19,6 @@ GEOMETRY = {kind.key: kind for kind in Kind}
 FIELDS = {"images", "width", "height", "summary", "objects"}
 
 
-def read(file: Path, limit: int | None = None) -> list[Record] | list[Dialogue]:
-    """The first `limit` lines of a JSONL file, all records or all dialogues. Raises InputError at the first bad one."""
-    parsed: list[Any] = []
-    for line, raw in lines(file):
-        if limit is not None and len(parsed) == limit:
-            break
-        parsed.append(parse(file, line, raw))
-        check_kind(parsed[-1], type(parsed[0]))
-    if not parsed:
-        raise InputError(f"{file}: no records: the file is empty")
-    return parsed
-
-
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
     """The (line number, bytes) of each non-blank line; a byte order mark and Windows ends are taken off."""
     try:

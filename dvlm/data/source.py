@@ -1,18 +1,64 @@
-"""Where the records come from: the files that the `data` group names, or the demo set, made on the spot."""
+"""From the `data` group to lines of checked records: one file, or a mixture of several."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from dvlm.config import DataConfig
-from dvlm.data import demo
+from dvlm.augmentation.pipeline import Pipeline
+from dvlm.config import DataConfig, SourceConfig
+from dvlm.data import plugins, verify
+from dvlm.data.encode import Encoder
+from dvlm.data.index import RecordFile
+from dvlm.data.line import Line
+from dvlm.data.messages import Prompts
+from dvlm.data.mixture import Mixture
+from dvlm.values import Dialogue
 
 
-def prepared(data: DataConfig, cache: Path) -> DataConfig:
-    """The same group with absolute paths; a demo set that it asks for is made under `cache`, and named instead."""
-    if data.demo is not None:
-        train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
-        return replace(data, demo=None, train_jsonl=str(train), val_jsonl=str(val))
-    val_jsonl = str(Path(data.val_jsonl).resolve()) if data.val_jsonl else None
-    return replace(data, train_jsonl=str(Path(data.train_jsonl).resolve()), val_jsonl=val_jsonl)
+def training(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line | Mixture:
+    """The checked training records: one line, or a mixture of the sources that `data` names."""
+    shared: dict[str, Any] = {"augmentation": augmentation, "encoder": encoder}
+    if not data.sources:
+        return build_line(Path(data.train_jsonl or ""), data, seed=seed, **shared)
+    lines = [
+        # Sources of equal length would otherwise be paired by the same permutation.
+        build_line(Path(each.train_jsonl), own(data, each), seed=seed + zlib.crc32(each.name.encode()), **shared)
+        for each in data.sources
+    ]
+    named = tuple(replace(line, source=each.name) for line, each in zip(lines, data.sources, strict=True))
+    return Mixture(named, tuple(each.weight for each in data.sources), seed)
+
+
+def validation(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line | None:
+    """The checked validation records, if there are any."""
+    if not data.val_jsonl:
+        return None
+    return build_line(Path(data.val_jsonl), data, augmentation=augmentation, encoder=encoder, seed=seed)
+
+
+def own(data: DataConfig, source: SourceConfig) -> DataConfig:
+    """The `data` group as one source sees it: its own settings where it has them."""
+    names = ("summary_ratio", "user_prompt", "system_prompt_dense", "system_prompt_summary")
+    given = {name: getattr(source, name) for name in names if getattr(source, name) is not None}
+    return replace(data, **given)
+
+
+def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line:
+    """The line of one JSONL file, its records read and checked; raises InputError at the first bad one."""
+    records = RecordFile(file, data.sample_limit)
+    verify.check(records, data)
+    functions = [plugins.function("data.preprocessors", name) for name in data.preprocessors]
+    parts = plugins.Preprocessed(records, functions) if functions else records
+    return Line(
+        parts=parts,
+        augmentation=augmentation,
+        prompts=Prompts.of(data),
+        encoder=encoder,
+        seed=seed,
+        images_per_user_turn=1 if records.kind is Dialogue else data.images_per_user_turn,
+        summary_ratio=data.summary_ratio,
+        build=plugins.function("data.message_builder", data.message_builder),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,10 @@ OUTSIDE = 1.0  # pixels that a coordinate may lie beyond the image: labelling to
 LONGEST_RATIO = 200  # of the sides of an image: Qwen's processor takes no other
 
 
-def check(parts: Iterable[Record] | Iterable[Dialogue], config: DataConfig) -> None:
-    """Raise the first error among records or dialogues that were read already."""
-    listed: list[Record | Dialogue] = list(parts)
-    full = decodes(config, len(listed))
-    for part in listed:
+def check(parts: Sequence[Record | Dialogue], config: DataConfig) -> None:
+    """Raise the first error among records or dialogues."""
+    full = decodes(config, len(parts))
+    for part in parts:
         for error in errors(part, config, full=full):
             raise error
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvlm.config import DataConfig
 from dvlm.data import plan as planning
-from dvlm.data.line import Line
+from dvlm.data.mixture import Source
 from dvlm.data.plan import Plan
 from dvlm.gallery.words import events
 from dvlm.geometry.shapes import Kind
@@ -86,7 +86,7 @@ class Survey:
         return sum(int(row.sum()) for row in tokens) / sum(len(row) * int(row.max()) for row in tokens)
 
 
-def survey(line: Line, epoch: int, data: DataConfig, max_length: int) -> Survey:
+def survey(line: Source, epoch: int, data: DataConfig, max_length: int) -> Survey:
     """Count `epoch` of `line`; raises InputError if not one of its turns fits `max_length`."""
     lengths = line.lengths(epoch, range(line.turns))
     packed = _plan(line, lengths, data, max_length, packing=True, rows=1)
@@ -98,7 +98,7 @@ def survey(line: Line, epoch: int, data: DataConfig, max_length: int) -> Survey:
         turn = line.turn(epoch, index)
         tally.add(line, turn, line.draw(turn))
     return Survey(
-        records=len(line.parts),
+        records=line.records,
         max_length=max_length,
         packing=data.packing,
         lengths=lengths,
@@ -122,7 +122,7 @@ class _Tally:
         self.image_tokens: list[int] = []
         self.images = self.cut = 0
 
-    def add(self, line: Line, turn: Turn, drawn: tuple[Drawn, ...]) -> None:
+    def add(self, line: Source, turn: Turn, drawn: tuple[Drawn, ...]) -> None:
         """Count one turn."""
         sizes = [(image.annotation.width, image.annotation.height) for image in drawn]
         self.image_tokens.append(sum(line.encoder.image_tokens(sizes)))
@@ -154,12 +154,11 @@ def type_name(desc: str) -> str:
 
 
 def _plan(
-    line: Line, lengths: planning.Lengths, data: DataConfig, max_length: int, *, packing: bool, rows: int
+    line: Source, lengths: planning.Lengths, data: DataConfig, max_length: int, *, packing: bool, rows: int
 ) -> Plan:
     """A plan of the turns that fit."""
     return planning.build(
-        lambda _: lengths,
-        epochs=1,
+        [lengths],
         seed=line.seed,
         max_length=max_length,
         packing=packing,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvlm import drawing
 from dvlm.augmentation.render import render
 from dvlm.data import images
-from dvlm.data.line import Line
+from dvlm.data.mixture import Source
 from dvlm.gallery.markup import Html, folded, tag
 from dvlm.gallery.survey import WHOLE, Survey, mode_name
 from dvlm.gallery.words import events
@@ -23,7 +23,7 @@ SIDES = (1280, 1120, 960, 800, 640, 480, 360, 240)  # of a picture's longer side
 QUALITY = 80  # of JPEG
 
 
-def card(line: Line, survey: Survey, epoch: int, index: int, share: int) -> Html:
+def card(line: Source, survey: Survey, epoch: int, index: int, share: int) -> Html:
     """Turn `index` of `epoch`, its pictures of `share` bytes each at most (or of the smallest size).
 
     Raises InputError, naming file and line, for an image that cannot be read.
@@ -87,7 +87,7 @@ def _losses(source: Annotation | None, drawn: Drawn) -> list[str]:
     ]
 
 
-def _conversation(line: Line, turn: Turn, drawn: tuple[Drawn, ...]) -> list[Html]:
+def _conversation(line: Source, turn: Turn, drawn: tuple[Drawn, ...]) -> list[Html]:
     """Every stretch of the rendered conversation, folded; the supervised ones are answers."""
     pad = line.encoder.processor.image_token
     sizes = [(image.annotation.width, image.annotation.height) for image in drawn]

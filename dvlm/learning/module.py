@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from dvlm.config import OptimConfig, RlhfConfig
 from dvlm.learning import optim
 from dvlm.learning.losses import HeadLoss, LossHead
-from dvlm.learning.tally import Tally
+from dvlm.learning.meter import Meter
 from dvlm.learning.teacher import Teacher
 from dvlm.models import forward, towers
 from dvlm.models.towers import HEAD, Tower
@@ -23,7 +23,8 @@ from dvlm.values import Batch, InputError, generator
 class SFTModule(L.LightningModule):
     """Cross-entropy on the supervised tokens, normalised over the whole optimizer step.
 
-    `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss. Dropout
+    `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss;
+    `groups` are the sources and modes whose losses are logged apart. Dropout
     draws from `seed` and the number of the pack, so that it depends neither on rank nor on where a run was resumed.
     """
 
@@ -40,17 +41,17 @@ class SFTModule(L.LightningModule):
         accumulation: int,
         seed: int,
         eval_teacher: Teacher | None = None,
+        groups: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.tuned, self.optim_config, self.rlhf = tuned, optim_config, rlhf
         self.steps, self.accumulation, self.seed = steps, accumulation, seed
         self.model = tuned.model
-        self.eval_teacher = eval_teacher
+        self.eval_teacher, self.groups = eval_teacher, groups
         self.vision_trains = tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)
         inner = forward.core(self.model)
         setattr(inner, HEAD, LossHead.of(inner.lm_head))
-        self._window: Tally | None = None
-        self._eval: Tally | None = None
+        self._window, self._eval = Meter(), Meter()
         self._rates: dict[str, float] = {}
         self.latest: dict[str, float] = {}
         self.train()
@@ -86,24 +87,23 @@ class SFTModule(L.LightningModule):
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
         torch.manual_seed(int(generator(self.seed, "dropout", 0, batch.pack).integers(2**63)))
         head = self.score(batch, self.train_teacher)
-        tally = Tally.of(head)
-        self._window = tally if self._window is None else self._window + tally
+        self._window = self._window + Meter.of(head, batch, self.groups)
         return head.loss / batch.supervised_in_step * self.trainer.world_size * self.accumulation
 
     def step_metrics(self) -> dict[str, float]:
         """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
-        tally, self._window = self._window or Tally.zero(self.device), None
-        return tally.reduced(self._total).metrics("train") | self._rates
+        meter, self._window = self._window, Meter()
+        return meter.metrics("train", self._total, self.groups) | self._rates
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch's sums to those of the validation. Always on the data's own answers."""
-        tally = Tally.of(self.score(batch, self.eval_teacher or self.train_teacher))
-        self._eval = tally if self._eval is None else self._eval + tally
+        head = self.score(batch, self.eval_teacher or self.train_teacher)
+        self._eval = self._eval + Meter.of(head, batch, self.groups)
 
     def on_validation_epoch_end(self) -> None:
         """Log the sums of the validation."""
-        tally, self._eval = self._eval or Tally.zero(self.device), None
-        self.publish(tally.reduced(self._total).metrics("eval"))
+        meter, self._eval = self._eval, Meter()
+        self.publish(meter.metrics("eval", self._total, self.groups))
 
     def publish(self, values: dict[str, float]) -> None:
         """Send metrics to every logger at the number of finished optimizer steps, and keep the latest of each."""

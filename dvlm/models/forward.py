@@ -59,3 +59,11 @@ def supervised(batch: Batch) -> tuple[Tensor, Tensor]:
     targets = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=-100)
     mask = targets != -100
     return mask, targets[mask]
+
+
+def sample_of_positions(batch: Batch) -> Tensor:
+    """The number (S,) of the sample that each supervised position belongs to."""
+    rows, columns = supervised(batch)[0].nonzero(as_tuple=True)
+    if batch.cu_seq_lens is None:
+        return rows
+    return torch.bucketize(columns, batch.cu_seq_lens[1:].long(), right=True)

@@ -3,7 +3,7 @@
 import datakit
 import pytest
 
-from dvlm.data import records
+from dvlm.data.index import RecordFile
 from dvlm.values import Dialogue, InputError
 
 ASK = {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "什么?"}]}
@@ -18,7 +18,7 @@ def talk(*content, images=(), answer=ANSWER):
 
 
 def read(tmp_path, row) -> Dialogue:
-    return records.read(datakit.write(tmp_path / "a.jsonl", row))[0]
+    return list(RecordFile(datakit.write(tmp_path / "a.jsonl", row)))[0]
 
 
 def test_items_texts_and_marks_come_out_alike(tmp_path):
@@ -29,7 +29,7 @@ def test_items_texts_and_marks_come_out_alike(tmp_path):
         talk({"type": "image_url", "image_url": "a.png"}, {"type": "text", "text": "什么?"}),
         talk({"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "什么?"}),
     ]
-    read_back = records.read(datakit.write(tmp_path / "a.jsonl", *spellings))
+    read_back = list(RecordFile(datakit.write(tmp_path / "a.jsonl", *spellings)))
     wanted = ({"role": "user", "content": ASK["content"]}, {"role": "assistant", "content": [text("标签")]})
     for number, dialogue in enumerate(read_back, 1):
         assert dialogue == Dialogue(tmp_path / "a.jsonl", number, (tmp_path / "a.png",), wanted)
@@ -115,7 +115,7 @@ BAD = {
 def test_a_bad_dialogue_is_named(tmp_path, row, field, value, expected):
     file = datakit.write(tmp_path / "对话.jsonl", {"messages": [ASK, ANSWER]}, row)
     with pytest.raises(InputError) as caught:
-        records.read(file)
+        list(RecordFile(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:2: {field}: ")
     shown, _, wanted = message.removeprefix(f"{file}:2: {field}: ").partition("; expected ")

@@ -10,8 +10,8 @@ from conftest import small_config
 from PIL import Image
 
 from dvlm.config import ModelConfig
-from dvlm.data import records
 from dvlm.data.encode import IGNORED, RopeIndex
+from dvlm.data.index import RecordFile
 from dvlm.models.load import load_model
 from dvlm.values import InputError, Mode
 
@@ -26,7 +26,7 @@ TALK = [
 
 def hand_written(folder, tiny, *rows, **changes):
     """The sample of the first turn of a file with `rows`, and its line."""
-    line = datakit.line(records.read(datakit.write(folder / "a.jsonl", *rows)), tiny, **changes)
+    line = datakit.line(list(RecordFile(datakit.write(folder / "a.jsonl", *rows))), tiny, **changes)
     return line.sample(0, 0), line
 
 
@@ -87,7 +87,7 @@ def by_template(line, turn, drawn):
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_the_template_marks_the_same_tokens(demo_files, tiny, ratio):
-    line = datakit.line(records.read(demo_files[0]), tiny, summary_ratio=ratio)
+    line = datakit.line(list(RecordFile(demo_files[0])), tiny, summary_ratio=ratio)
     for index in range(line.turns):
         same_as_template(line, index)
 
@@ -108,12 +108,12 @@ def same_as_template(line, index):
 
 def test_the_template_marks_both_answers_of_a_dialogue(tmp_path, tiny):
     file = datakit.write(tmp_path / "a.jsonl", {"messages": TALK, "images": ["a.png"]})
-    same_as_template(datakit.line(records.read(file), tiny), 0)
+    same_as_template(datakit.line(list(RecordFile(file)), tiny), 0)
 
 
 def test_positions_are_those_of_the_model(demo_files, tiny):
     model = load_model(ModelConfig(model=str(tiny), torch_dtype="float32", max_model_len=4096), packing=False).model
-    line = datakit.line(records.read(demo_files[0]), tiny)
+    line = datakit.line(list(RecordFile(demo_files[0])), tiny)
     sample = line.sample(0, 1)
     wanted, _ = model.get_rope_index(
         sample.input_ids[None], sample.mm_token_type_ids[None], image_grid_thw=sample.image_grid_thw
@@ -141,7 +141,7 @@ def check_lengths(line, epochs):
 @pytest.mark.parametrize("preset", ["none", "dense"])
 def test_lengths_are_exact(demo_files, tiny, preset):
     ops = small_config(f"augmentation={preset}").augmentation.as_mappings()
-    line = datakit.line(records.read(demo_files[0]), tiny, ops=ops, summary_ratio=0.4, images_per_user_turn=3)
+    line = datakit.line(list(RecordFile(demo_files[0])), tiny, ops=ops, summary_ratio=0.4, images_per_user_turn=3)
     assert check_lengths(line, 3) == 24
     assert {line.turn(e, i).mode for e in range(3) for i in range(8)} == set(Mode)
 
@@ -155,7 +155,7 @@ def test_lengths_are_exact_for_a_thousand_augmented_turns(demo_files, tiny):
         {"name": "random_crop", "params": {"scale": [0.3, 1.0], "prob": 0.5}},
     ]
     small = datakit.encoder(tiny, max_pixels=64 * 1024)
-    line = datakit.line(records.read(demo_files[0]), tiny, ops=ops, encoding=small, summary_ratio=0.2)
+    line = datakit.line(list(RecordFile(demo_files[0])), tiny, ops=ops, encoding=small, summary_ratio=0.2)
     assert check_lengths(line, 84) == 1008
 
 
@@ -182,7 +182,7 @@ def test_image_tokens_of_odd_sizes(tmp_path, tiny, least, most):
         datakit.picture(tmp_path / f"{width}x{height}.png", width, height)
         rows.append(datakit.row(image=f"{width}x{height}.png", width=width, height=height, objects=[]))
     encoder = datakit.encoder(tiny, least, most)
-    parts = records.read(datakit.write(tmp_path / "a.jsonl", *rows))
+    parts = list(RecordFile(datakit.write(tmp_path / "a.jsonl", *rows)))
     check_lengths(datakit.line(parts, tiny, encoding=encoder, images_per_user_turn=1), 1)
     counts = encoder.image_tokens(SIZES)
     assert counts == [encoder.image_tokens([size])[0] for size in SIZES]

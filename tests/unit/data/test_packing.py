@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import small_config
 
-from dvlm.data import records
 from dvlm.data.collate import collate
+from dvlm.data.index import RecordFile
 from dvlm.learning.losses import head_loss
 from dvlm.models import forward, load, tuning
 
@@ -18,7 +18,7 @@ NEAR = 1e-5  # relative
 @pytest.fixture(scope="module")
 def samples(demo_files, tiny):
     """Four samples of different lengths, modes and numbers of images."""
-    parts = records.read(demo_files[0])
+    parts = list(RecordFile(demo_files[0]))
     small = datakit.encoder(tiny, max_pixels=128 * 128)
     dense = datakit.line(parts, tiny, encoding=small)
     summary = datakit.line(parts[:7], tiny, encoding=small, summary_ratio=1.0, images_per_user_turn=3)

@@ -66,7 +66,7 @@ def test_the_share_of_summaries(ratio):
 
 def test_dialogues_are_turns_of_their_own():
     dialogues = [Dialogue(Path("a.jsonl"), n, (), ()) for n in range(1, 10)]
-    first, second = ([turn(e, i, parts=dialogues) for i in range(9)] for e in range(2))
+    first, second = ([turn(e, i, parts=dialogues, per_turn=1) for i in range(9)] for e in range(2))
     assert sorted(t.dialogue.line for t in first) == list(range(1, 10))
     assert [t.dialogue.line for t in first] != [t.dialogue.line for t in second]
     assert {t.mode for t in first} == {None}

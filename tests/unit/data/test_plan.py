@@ -21,10 +21,9 @@ def realistic(count, seed=0):
     return np.stack([np.minimum(70 + images + supervised, MOST), supervised], 1)
 
 
-def build(lengths, **changes):
-    rows = lengths if callable(lengths) else lambda epoch: np.array(lengths, np.int64)
+def build(lengths, *, epochs=1, **changes):
+    rows = [lengths(epoch) if callable(lengths) else np.array(lengths, np.int64) for epoch in range(epochs)]
     options = {
-        "epochs": 1,
         "seed": 17,
         "max_length": MOST,
         "packing": True,

@@ -6,7 +6,7 @@ import datakit
 import numpy as np
 import pytest
 
-from dvlm.data import records
+from dvlm.data.index import RecordFile
 from dvlm.geometry.shapes import Kind
 from dvlm.values import InputError
 
@@ -91,7 +91,7 @@ BAD = {
 def test_a_bad_line_is_named(tmp_path, line, field, value, expected):
     file = datakit.write(tmp_path / "记录.jsonl", datakit.row(), "", line, datakit.row())
     with pytest.raises(InputError) as caught:
-        records.read(file)
+        list(RecordFile(file))
     message = str(caught.value)
     assert message.startswith(f"{file}:3: {field}: ")
     shown, _, wanted = message.removeprefix(f"{file}:3: {field}: ").partition("; expected ")
@@ -109,7 +109,7 @@ def test_a_good_record_keeps_everything(tmp_path):
         {"quad": quad, "desc": "标签"},
     ]
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(objects=items, summary="线缆×1"))
-    (record,) = records.read(file)
+    (record,) = list(RecordFile(file))
     assert (record.file, record.line, record.place) == (file, 1, f"{file}:1")
     assert record.image == tmp_path / "a.png"
     assert (record.width, record.height, record.summary) == (64, 48, "线缆×1")
@@ -122,7 +122,7 @@ def test_a_good_record_keeps_everything(tmp_path):
 
 def test_absent_and_empty_objects_differ(tmp_path):
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(objects=None), datakit.row(objects=[], summary=None))
-    only_summary, only_objects = records.read(file)
+    only_summary, only_objects = list(RecordFile(file))
     assert only_summary.objects is None
     assert only_objects.summary is None
     assert len(only_objects.objects.shapes) == 0
@@ -131,42 +131,42 @@ def test_absent_and_empty_objects_differ(tmp_path):
 
 def test_an_absolute_path_stays(tmp_path):
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(image="/elsewhere/图.jpg"))
-    assert str(records.read(file)[0].image) == "/elsewhere/图.jpg"
+    assert str(list(RecordFile(file))[0].image) == "/elsewhere/图.jpg"
 
 
 def test_byte_order_mark_windows_ends_and_blank_lines(tmp_path):
     line = json.dumps(datakit.row(), ensure_ascii=False).encode()
     file = datakit.write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + line + b"\r", b"  \r", line + b"\r")
-    assert [record.line for record in records.read(file)] == [1, 3]
+    assert [record.line for record in list(RecordFile(file))] == [1, 3]
 
 
 def test_a_byte_order_mark_further_down_is_an_error(tmp_path):
     line = b"\xef\xbb\xbf" + json.dumps(datakit.row()).encode()
     with pytest.raises(InputError, match=":2: json"):
-        records.read(datakit.write(tmp_path / "a.jsonl", datakit.row(), line))
+        list(RecordFile(datakit.write(tmp_path / "a.jsonl", datakit.row(), line)))
 
 
 def test_escaped_characters_are_text(tmp_path):
     file = datakit.write(tmp_path / "a.jsonl", json.dumps(datakit.row(summary="标签😀"), ensure_ascii=True))
-    assert records.read(file)[0].summary == "标签😀"
+    assert list(RecordFile(file))[0].summary == "标签😀"
 
 
 def test_a_limit_reads_no_further(tmp_path):
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(), datakit.row(), "broken")
-    assert len(records.read(file, limit=2)) == 2
+    assert len(list(RecordFile(file, limit=2))) == 2
     with pytest.raises(InputError, match=":3: json"):
-        records.read(file, limit=3)
+        list(RecordFile(file, limit=3))
 
 
 def test_an_empty_file(tmp_path):
     with pytest.raises(InputError, match="a.jsonl: no records"):
-        records.read(datakit.write(tmp_path / "a.jsonl", "", " "))
+        list(RecordFile(datakit.write(tmp_path / "a.jsonl", "", " ")))
 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing.jsonl", "No such file"), (".", "Is a directory")])
 def test_a_file_that_cannot_be_opened(tmp_path, name, reason):
     with pytest.raises(InputError, match=f"cannot be read: {reason}.*data.train_jsonl"):
-        records.read(tmp_path / name)
+        list(RecordFile(tmp_path / name))
 
 
 def test_records_and_dialogues_do_not_mix(tmp_path):
@@ -174,4 +174,4 @@ def test_records_and_dialogues_do_not_mix(tmp_path):
     with pytest.raises(
         InputError, match=r"a.jsonl:2: messages: a dialogue among records; expected records or dialogues"
     ):
-        records.read(datakit.write(tmp_path / "a.jsonl", datakit.row(), talk))
+        list(RecordFile(datakit.write(tmp_path / "a.jsonl", datakit.row(), talk)))

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dvlm.data import records, verify
+from dvlm.data import verify
+from dvlm.data.index import RecordFile
 from dvlm.values import InputError
 
 
 def first_error(file, **changes):
     """The message of the error that stops a run, less `file:`."""
     with pytest.raises(InputError) as caught:
-        verify.check(records.read(file), datakit.config(**changes))
+        verify.check(list(RecordFile(file)), datakit.config(**changes))
     return str(caught.value).removeprefix(f"{file}:")
 
 
@@ -33,7 +34,7 @@ def truncated(path):
 def test_good_records_pass(tmp_path):
     rotated(tmp_path / "r.jpg")
     rows = [datakit.row(), datakit.row(image="r.jpg", width=48, height=64, objects=[])]
-    verify.check(records.read(datakit.write(tmp_path / "a.jsonl", *rows)), datakit.config(verify_images="full"))
+    verify.check(list(RecordFile(datakit.write(tmp_path / "a.jsonl", *rows))), datakit.config(verify_images="full"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_bad_record_stops_the_run(tmp_path, row, changes, message):
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_only_the_modes_that_occur_need_their_field(tmp_path, ratio):
     row = datakit.row(summary=None) if ratio == 0 else datakit.row(objects=None)
-    verify.check(records.read(datakit.write(tmp_path / "a.jsonl", row)), datakit.config(summary_ratio=ratio))
+    verify.check(list(RecordFile(datakit.write(tmp_path / "a.jsonl", row))), datakit.config(summary_ratio=ratio))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_coordinates_outside_the_image(tmp_path, item):
 
 def test_labelling_tools_may_round(tmp_path):
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(objects=[{"bbox_2d": [-1, -0.5, 65, 49], "desc": "a"}]))
-    verify.check(records.read(file), datakit.config())
+    verify.check(list(RecordFile(file)), datakit.config())
 
 
 def test_dialogues_have_images_too(tmp_path):
@@ -106,7 +107,7 @@ def test_dialogues_have_images_too(tmp_path):
 
 def test_how_much_of_the_images_is_read(tmp_path):
     truncated(tmp_path / "t.jpg")
-    parts = records.read(datakit.write(tmp_path / "a.jsonl", datakit.row(image="t.jpg", width=200, height=150)))
+    parts = list(RecordFile(datakit.write(tmp_path / "a.jsonl", datakit.row(image="t.jpg", width=200, height=150))))
     verify.check(parts, datakit.config(verify_images="header"))
     with pytest.raises(InputError, match="truncated"):
         verify.check(parts, datakit.config(verify_images="full"))
@@ -119,7 +120,7 @@ def test_what_the_header_hides_is_named_when_it_is_met(tmp_path, tiny):
     truncated(tmp_path / "t.jpg")
     file = datakit.write(tmp_path / "a.jsonl", datakit.row(image="t.jpg", width=200, height=150))
     with pytest.raises(InputError, match=rf"{file}:1: images: {tmp_path}/t.jpg cannot be read: .*truncated"):
-        datakit.line(records.read(file), tiny).sample(0, 0)
+        datakit.line(list(RecordFile(file)), tiny).sample(0, 0)
 
 
 def test_every_bad_line_is_listed(tmp_path):
@@ -169,7 +170,7 @@ def test_bad_lines_and_check_agree(tmp_path):
         listed = [str(error) for error in verify.bad_lines(file, datakit.config())]
         refused = []
         try:
-            verify.check(records.read(file), datakit.config())
+            verify.check(list(RecordFile(file)), datakit.config())
         except InputError as error:
             refused = [str(error)]
         assert refused == listed[:1]

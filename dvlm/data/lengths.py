@@ -1,0 +1,72 @@
+"""The exact lengths of all turns of all epochs, before step 1: in parallel, and kept for the next run that asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import uuid
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from dvlm.data.line import CHUNK
+from dvlm.data.mixture import Source
+from dvlm.data.plan import Lengths
+
+VERSION = 1  # raise it when the same settings give other lengths
+PARALLEL_FROM = 4 * CHUNK  # turns: fewer are measured sooner than processes start
+Task = tuple[int, range]
+
+# The line of a worker process: handed over by fork, since it is far larger than a task.
+_line: Source | None = None
+
+
+def measure(line: Source, epochs: int, cache: Path | None = None) -> list[Lengths]:
+    """(turns, 2) of tokens and supervised tokens for each epoch; `cache` is a directory to keep them in."""
+    kept = cache is not None and line.cacheable
+    files = [_file(line, epoch, cache) if kept else None for epoch in range(epochs)]  # type: ignore[arg-type]
+    known = {epoch: np.load(file) for epoch, file in enumerate(files) if file and file.is_file()}
+    fresh = _measure(line, [epoch for epoch in range(epochs) if epoch not in known])
+    for epoch, lengths in fresh.items():
+        if files[epoch]:
+            _keep(files[epoch], lengths)  # type: ignore[arg-type]
+    return [(known | fresh)[epoch] for epoch in range(epochs)]
+
+
+def _measure(line: Source, epochs: list[int]) -> dict[int, Lengths]:
+    starts = range(0, line.turns, CHUNK)
+    tasks = [(epoch, range(start, min(start + CHUNK, line.turns))) for epoch in epochs for start in starts]
+    processes = min(len(os.sched_getaffinity(0)), len(tasks))
+    if line.turns * len(epochs) < PARALLEL_FROM or processes < 2:
+        parts = [line.lengths(*task) for task in tasks]
+    else:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(processes, context, initializer=_take, initargs=(line,)) as pool:
+            parts = list(pool.map(_task, tasks))
+    own = {epoch: [part for task, part in zip(tasks, parts, strict=True) if task[0] == epoch] for epoch in epochs}
+    return {epoch: np.concatenate(found) for epoch, found in own.items()}
+
+
+def _take(line: Source) -> None:
+    global _line
+    _line = line
+
+
+def _task(task: Task) -> Lengths:
+    assert _line is not None
+    return _line.lengths(*task)
+
+
+def _file(line: Source, epoch: int, cache: Path) -> Path:
+    text = json.dumps([VERSION, line.settings()], ensure_ascii=False)
+    return cache / f"lengths-{hashlib.sha256(text.encode()).hexdigest()[:16]}" / f"epoch-{epoch:04d}.npy"
+
+
+def _keep(file: Path, lengths: Lengths) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{uuid.uuid4().hex}.npy")
+    np.save(fresh, lengths)
+    os.replace(fresh, file)
