@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,22 +27,26 @@ def preview(config: PreviewConfig) -> None:
     """Write the page to `output`, and print where it is with the key figures."""
     # Imported here: a typo in the configuration is reported before torch is loaded.
     from dvlm import process
-    from dvlm.data import writing
+    from dvlm.data import files, lengths, writing
     from dvlm.gallery.page import key_figures, page
     from dvlm.gallery.survey import survey
     from dvlm.gallery.turns import card
 
-    target = Path(config.output)
+    # Lengths are measured in forked processes: a tokenizer that has used threads before would warn, and then use none.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    target, cache = Path(config.output), Path(config.cache_dir).resolve()
     if target.is_dir():
         raise InputError(f"output: {target} is a directory; give a file, such as output={target / 'preview.html'}")
     process.set_up(config)
+    config = replace(config, data=files.prepared(config.data, cache))
     line = build_line(config)
-    found = survey(line, config.epoch, config.data, config.global_max_length)
+    measured = lengths.measure(line, config.epoch + 1, cache)[config.epoch]
+    found = survey(line, config.epoch, measured, config.data, config.global_max_length)
     warning = too_long(line, found, config)
-    shown = range(min(config.samples, line.turns))
+    shown = chosen(line.turns, config.samples, spread=bool(config.data.sources))
     pictures = 2 * sum(len(line.turn(config.epoch, index).images) for index in shown)
     cards = (card(line, found, config.epoch, index, PICTURE_BYTES // max(1, pictures)) for index in shown)
-    text = page(f"Preview of epoch {config.epoch}", origin(config, line), warning, found, cards)
+    text = page(f"Preview of epoch {config.epoch}", origin(config), warning, found, cards)
     with writing.whole(target, overwrite=True) as handle:
         handle.write(text)
     print(f"{'page':24}{target} ({target.stat().st_size / 1e6:.1f} MB)")
@@ -53,20 +59,24 @@ def preview(config: PreviewConfig) -> None:
 def build_line(config: PreviewConfig) -> Source:
     """The line of the training records, checked; raises InputError at the first bad one."""
     from dvlm.augmentation.pipeline import Pipeline
-    from dvlm.data import files, source
+    from dvlm.data import source
     from dvlm.data.encode import Encoder
     from dvlm.models import load
 
-    cache = Path(config.cache_dir)
-    model = load.resolve(config.model, cache).model
-    data = files.prepared(config.data, cache)
-    processor = load.load_processor(model, data.min_pixels, data.max_pixels)
+    model = load.resolve(config.model, Path(config.cache_dir)).model
+    processor = load.load_processor(model, config.data.min_pixels, config.data.max_pixels)
     return source.training(
-        data,
+        config.data,
         augmentation=Pipeline.build(config.augmentation.as_mappings(), config.augmentation.bypass_prob),
         encoder=Encoder(processor, load.load_config(model)),
         seed=config.seed,
     )
+
+
+def chosen(turns: int, samples: int, *, spread: bool) -> list[int]:
+    """The first `samples` turns; with `spread`, as many from all over the epoch: there one source follows the other."""
+    count = min(samples, turns)
+    return [index * turns // count for index in range(count)] if spread else list(range(count))
 
 
 def too_long(line: Source, found: Survey, config: PreviewConfig) -> str:
@@ -82,15 +92,15 @@ def too_long(line: Source, found: Survey, config: PreviewConfig) -> str:
     )
 
 
-def origin(config: PreviewConfig, line: Source) -> list[tuple[str, str]]:
+def origin(config: PreviewConfig) -> list[tuple[str, str]]:
     """What the page was made from, as names and values."""
     data, augmentation = config.data, config.augmentation
+    files = [f"{each.name}: {each.train_jsonl}" for each in data.sources] or [str(data.train_jsonl)]
     ops = [" ".join([op.name, *(f"{key}={value}" for key, value in op.params.items())]) for op in augmentation.ops]
     return [
-        ("Records", line.turn(config.epoch, 0).place.split(",")[0].rpartition(":")[0]),
+        ("Records", "; ".join(files)),
         ("Processor", config.model.model),
         ("Records a turn", str(data.images_per_user_turn)),
-        ("Summaries", f"{data.summary_ratio:.0%} of turns"),
         ("Coordinates", f"{data.emit_norm}, objects in order {data.object_order}"),
         ("Ops", "; ".join(ops) or "none"),
         ("Clean turns", f"{augmentation.bypass_prob:.0%}"),

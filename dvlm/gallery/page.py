@@ -84,10 +84,14 @@ def _numbers(survey: Survey) -> list[tuple[str, str]]:
     plan, packed, objects = survey.statistics, survey.packed_statistics, survey.objects
     padded, unit = survey.padded.statistics(survey.max_length), "packed" if survey.packing else "padded"
     found, kept = objects.found.total(), objects.kept.total()
-    modes = ", ".join(f"{count:,} {name}" for name, count in sorted(survey.modes.items()))
+    modes, sources = (
+        ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+        for counts in (survey.modes, survey.sources)
+    )
     return [
         ("Records", f"{survey.records:,}"),
         ("Turns", f"{len(survey.lengths):,} ({modes})"),
+        *([("Sources", sources)] if len(survey.sources) > 1 else []),
         ("Images", f"{survey.images:,}"),
         ("Tokens", f"{plan['tokens']:,}"),
         ("Supervised tokens", f"{plan['supervised_tokens']:,} ({plan['supervised_tokens'] / plan['tokens']:.1%})"),

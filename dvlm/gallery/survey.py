@@ -48,6 +48,7 @@ class Survey:
     padded: Plan
     rows: int
     modes: Counter[str]
+    sources: Counter[str]
     images: int
     events: Counter[str]
     objects: Objects
@@ -86,9 +87,11 @@ class Survey:
         return sum(int(row.sum()) for row in tokens) / sum(len(row) * int(row.max()) for row in tokens)
 
 
-def survey(line: Source, epoch: int, data: DataConfig, max_length: int) -> Survey:
-    """Count `epoch` of `line`; raises InputError if not one of its turns fits `max_length`."""
-    lengths = line.lengths(epoch, range(line.turns))
+def survey(line: Source, epoch: int, lengths: planning.Lengths, data: DataConfig, max_length: int) -> Survey:
+    """Count `epoch` of `line`, whose turns have these lengths (turns, 2).
+
+    Raises InputError if not one of them fits `max_length`.
+    """
     packed = _plan(line, lengths, data, max_length, packing=True, rows=1)
     real = [pack for pack in packed.packs if not pack.filler]
     # The fair comparison: micro-batches of as many samples as a pack holds on average.
@@ -107,6 +110,7 @@ def survey(line: Source, epoch: int, data: DataConfig, max_length: int) -> Surve
         padded=_plan(line, lengths, data, max_length, packing=False, rows=rows),
         rows=rows,
         modes=tally.modes,
+        sources=tally.sources,
         images=tally.images,
         events=tally.events,
         objects=Objects(tally.found, tally.kept, tally.cut),
@@ -117,8 +121,8 @@ class _Tally:
     """Counts turn by turn, so that an epoch never lies in memory as a whole."""
 
     def __init__(self) -> None:
-        self.modes, self.events, self.found = Counter[str](), Counter[str](), Counter[str]()
-        self.kept = Counter[tuple[str, Kind]]()
+        self.modes, self.sources, self.events = Counter[str](), Counter[str](), Counter[str]()
+        self.found, self.kept = Counter[str](), Counter[tuple[str, Kind]]()
         self.image_tokens: list[int] = []
         self.images = self.cut = 0
 
@@ -127,6 +131,7 @@ class _Tally:
         sizes = [(image.annotation.width, image.annotation.height) for image in drawn]
         self.image_tokens.append(sum(line.encoder.image_tokens(sizes)))
         self.modes[mode_name(turn)] += 1
+        self.sources[turn.source] += 1
         self.images += len(drawn)
         if turn.dialogue is not None:
             return  # its images stay as they are

@@ -36,6 +36,7 @@ def card(line: Source, survey: Survey, epoch: int, index: int, share: int) -> Ht
         "header",
         tag("h3", f"Turn {index}"),
         tag("span", mode_name(turn), class_="chip"),
+        tag("strong", turn.source) if turn.source else "",
         tag("span", f"{tokens:,} tokens, {supervised:,} supervised, {survey.image_tokens[index]:,} of images"),
         dropped,
         tag("span", turn.place, class_="place"),

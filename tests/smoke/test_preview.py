@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 def made(target: Path, *overrides: str) -> Page:
     """The page that `preview` writes under the overrides."""
-    data = () if "data=jsonl" in overrides else DEMO
+    data = () if {"data=jsonl", "data=mixture"} & {*overrides} else DEMO
     preview(compose("preview", [f"cache_dir={CACHE}", f"output={target}", *data, *overrides]))
     page = Page(target.read_text(encoding="utf-8"))
     assert page.open == []
@@ -194,6 +194,20 @@ def test_dialogues_stay_as_they_are(tmp_path):
     assert "Nothing: every image stays as it is." in page.words
 
 
+def test_a_mixture_shows_turns_of_every_source(tmp_path):
+    many = jsonl(tmp_path / "a", *[[{"bbox_2d": [1, 1, 9, 9], "desc": "甲"}]] * 6)
+    few = jsonl(tmp_path / "b", *[[{"bbox_2d": [1, 1, 9, 9], "desc": "乙"}]] * 3)
+    sources = (
+        f"data.sources=[{{name: '站甲', train_jsonl: '{many}'}}, {{name: '站乙', train_jsonl: '{few}', weight: 2}}]"
+    )
+    options = ("data=mixture", sources, "data.images_per_user_turn=1", "samples=4")
+    page = made(tmp_path / "p.html", *options)
+    assert page.figure("turns") == "12"
+    assert page.row("Sources") == "6 站乙, 6 站甲"
+    assert [page.words.count(f"\n{name}\n") for name in ("站甲", "站乙")] == [2, 2]
+    assert page.row("Records") == "9"
+
+
 def test_turns_above_the_limit_are_named_and_the_page_is_made(tmp_path, capsys):
     page = made(tmp_path / "p.html", "global_max_length=450", "samples=1")
     out = capsys.readouterr().out
@@ -226,6 +240,16 @@ def test_an_image_that_does_not_decode_is_named(tmp_path):
     (tmp_path / "图 1.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=rf"{re.escape(str(file))}:1: images"):
         made(tmp_path / "p.html", *own(file), "data.verify_images=header")
+
+
+def test_the_epoch_is_the_one_that_a_run_would_see(tmp_path):
+    page = made(tmp_path / "p.html", "epoch=2", "samples=1", "augmentation=dense")
+    data = planned("augmentation=dense")
+    sample = data.train_line.sample(2, 0)
+    assert sample.answer in page.words
+    assert sample.turn.place in page.words
+    supervised = int((sample.labels != -100).sum())
+    assert f"{len(sample.input_ids)} tokens, {supervised} supervised, " in page.words
 
 
 def test_output_must_be_a_file(tmp_path):
