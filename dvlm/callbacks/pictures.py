@@ -14,7 +14,6 @@ from dvlm import drawing
 from dvlm.augmentation.render import render
 from dvlm.data import answers, images
 from dvlm.data.messages import Prompts
-from dvlm.geometry.shapes import Shapes
 from dvlm.models import generate
 from dvlm.values import InputError, Mode, Sample
 
@@ -50,16 +49,15 @@ def compare(sample: Sample, text: str, prompts: Prompts) -> NDArray[np.uint8]:
         return stack(rows)
     sizes = [(image.annotation.width, image.annotation.height) for image in sample.drawn]
     try:
-        told, trouble = answers.parse(text, sizes, prompts), ""
+        told, title = answers.parse(text, sizes, prompts), "answer"
     except InputError as error:
-        told, trouble = None, str(error)
+        told, title = answers.readable(text, sizes, prompts), f"what can be read: {error}"
     rows = []
     for index, image in enumerate(pixels):
         truth = sample.drawn[index].annotation
         left = drawing.draw(image, truth.shapes, truth.descs)
-        shapes, descs = (told[index].shapes, told[index].descs) if told else (Shapes.build([]), ())
-        right = drawing.draw(image, shapes, descs)
-        rows.append(drawing.side_by_side([left, right], ["truth", f"answer {trouble}".strip()]))
+        right = drawing.draw(image, told[index].shapes, told[index].descs)
+        rows.append(drawing.side_by_side([left, right], ["truth", title]))
     return stack(rows)
 
 

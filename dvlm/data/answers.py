@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,26 @@ def _loads(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         # A model that repeats itself: thousands of digits, or of open brackets.
         raise InputError(f"the answer is JSON that cannot be read: {error}") from error
+
+
+def readable(text: str, sizes: Sequence[tuple[int, int]], prompts: Prompts) -> list[Annotation]:
+    """The objects that a broken answer spells out in full, image by image: for pictures, never for scores."""
+    keys = [image_key(number) for number in range(1, len(sizes) + 1)]
+    starts = [text.find(f'"{key}"') for key in keys]
+    out = []
+    for start, size in zip(starts, sizes, strict=True):
+        end = min((other for other in starts if other > start), default=len(text))
+        whole = re.findall(r"\{[^{}]*\}", text[start:end]) if start >= 0 else []
+        found = [item for item in (_read_object(each, size, prompts) for each in whole) if item is not None]
+        out.append(Annotation(*size, Shapes.build(shape for shape, _ in found), tuple(desc for _, desc in found)))
+    return out
+
+
+def _read_object(text: str, size: tuple[int, int], prompts: Prompts) -> tuple[tuple[Kind, list[float]], str] | None:
+    try:
+        return _object(_loads(text), size, prompts)
+    except InputError:
+        return None
 
 
 def _annotation(objects: Any, size: tuple[int, int], prompts: Prompts) -> Annotation:

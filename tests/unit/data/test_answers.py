@@ -78,3 +78,11 @@ def test_a_broken_answer_says_why(text, reason):
     with pytest.raises(InputError, match=reason) as caught:
         answers.parse(text, [(64, 48)], prompts("norm1000"))
     assert len(str(caught.value)) < 250
+
+
+def test_what_a_broken_answer_spells_out_is_readable():
+    text = '{"图片_1": [{"bbox_2d": [0, 0, 500, 1000], "desc": "a"}, {"bbox_2d": [1, 2], "desc": "b"}], "图片_2": [{"li'
+    first, second = answers.readable(text, [(200, 100), (50, 50)], prompts("norm1000"))
+    assert first.descs == ("a",)
+    assert first.shapes.of(0).tolist() == [[0, 0], [100, 100]]
+    assert second.descs == ()
