@@ -14,8 +14,10 @@ import pytest
 import torch
 import wandb
 from conftest import small_config
+from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import GKD, Run, run
+from tiny_runs import GKD, SHORT, Run, run
+from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm import assembly
 from dvlm.checks import HealthError
@@ -78,6 +80,35 @@ def test_the_student_starts_as_its_base_and_leaves_it(gkd):
     assert abs(gkd.metrics("train/")[0]["train/kl_loss_at_start"]) < 1e-6
     kl = [values["eval/kl_loss"] for values in gkd.metrics("eval/").values()]
     assert 0 <= kl[0] < kl[1] < kl[2]
+
+
+@torch.no_grad()
+def test_the_logged_validation_is_what_plain_logits_give(gkd, tiny):
+    """The last checkpoint on each validation sample alone: transformers, peft, and the definitions of the terms."""
+    data = assembly.build_data(assembly.prepare(small_config(*SHORT)))
+    model = PeftModel.from_pretrained(Qwen3VLForConditionalGeneration.from_pretrained(tiny), gkd.checkpoint()).eval()
+    ce, kl, hits = [], [], []
+    for index in range(data.val_line.turns):
+        sample = data.val_line.sample(0, index)
+        inputs = {
+            "input_ids": sample.input_ids[None],
+            "attention_mask": torch.ones_like(sample.input_ids)[None],
+            "mm_token_type_ids": sample.mm_token_type_ids[None],
+            "pixel_values": sample.pixel_values,
+            "image_grid_thw": sample.image_grid_thw,
+        }
+        with model.disable_adapter():
+            teacher = model(**inputs).logits[0, :-1].double().log_softmax(-1)
+        student, labels = model(**inputs).logits[0, :-1].double().log_softmax(-1), sample.labels[1:]
+        wanted = labels != -100
+        ce.append(-student[wanted].gather(1, labels[wanted][:, None])[:, 0])
+        kl.append((teacher.exp() * (teacher - student)).sum(-1)[wanted])
+        hits.append((student.argmax(-1) == labels)[wanted].double())
+    logged = gkd.metrics("eval/")[3]
+    assert logged["eval/sft_loss"] == pytest.approx(float(torch.cat(ce).mean()), rel=1e-5)
+    assert logged["eval/kl_loss"] == pytest.approx(float(torch.cat(kl).mean()), rel=1e-3)
+    assert logged["eval/token_accuracy"] == pytest.approx(float(torch.cat(hits).mean()))
+    assert logged["eval/token_count"] == len(torch.cat(ce))
 
 
 def test_the_loss_falls(gkd):
