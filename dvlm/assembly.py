@@ -98,6 +98,7 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "accumulation": data.accumulation,
         "seed": config.seed,
         "groups": data.groups,
+        "lorap_lr_ratio": config.tuner.lorap_lr_ratio,
     }
     if config.rlhf.uses_teacher:
         return GKDModule(tuned, teacher=build_teacher(config, tuned, data), **common)

@@ -42,12 +42,14 @@ class SFTModule(L.LightningModule):
         seed: int,
         eval_teacher: Teacher | None = None,
         groups: tuple[str, ...] = (),
+        lorap_lr_ratio: float | None = None,
     ) -> None:
         super().__init__()
         self.tuned, self.optim_config, self.rlhf = tuned, optim_config, rlhf
         self.steps, self.accumulation, self.seed = steps, accumulation, seed
         self.model = tuned.model
         self.eval_teacher, self.groups = eval_teacher, groups
+        self.lorap_lr_ratio = lorap_lr_ratio
         self.vision_trains = tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)
         inner = forward.core(self.model)
         setattr(inner, HEAD, LossHead.of(inner.lm_head))
@@ -116,7 +118,7 @@ class SFTModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, which moves at every optimizer step."""
-        optimizer = optim.build_optimizer(self.model, self.optim_config)
+        optimizer = optim.build_optimizer(self.model, self.optim_config, self.lorap_lr_ratio)
         schedule = optim.build_schedule(optimizer, self.optim_config, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

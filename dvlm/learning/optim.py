@@ -21,24 +21,37 @@ def tower_rates(config: OptimConfig) -> dict[Tower, float]:
     return {tower: own.get(tower) or config.learning_rate for tower in Tower}
 
 
-def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """One group for each tower and kind: matrices decay, vectors (norms, biases) do not. Groups carry a `name`."""
+def parameter_groups(
+    model: nn.Module, config: OptimConfig, lorap_lr_ratio: float | None = None
+) -> list[dict[str, Any]]:
+    """One group for each tower and kind: matrices decay, vectors (norms, biases) do not. Groups carry a `name`.
+
+    With `lorap_lr_ratio` the B matrices of LoRA have a group of their own (LoRA+, Hayou et al. 2024).
+    """
     rates, groups = tower_rates(config), []
     for tower, members in towers.parameters(model).items():
-        training = [parameter for _, parameter in members if parameter.requires_grad]
-        kinds = {"": [p for p in training if p.ndim > 1], "_no_decay": [p for p in training if p.ndim <= 1]}
-        for suffix, parameters in kinds.items():
+        kinds: dict[str, list[nn.Parameter]] = {"": [], "_lora_b": [], "_no_decay": []}
+        for name, parameter in members:
+            if parameter.requires_grad:
+                kinds[_kind(name, parameter, lorap_lr_ratio)].append(parameter)
+        for kind, parameters in kinds.items():
             if parameters:
-                decay = config.weight_decay if suffix == "" else 0.0
-                name = f"{tower}{suffix}"
-                groups.append({"params": parameters, "lr": rates[tower], "weight_decay": decay, "name": name})
+                rate = rates[tower] * (lorap_lr_ratio or 1.0 if kind == "_lora_b" else 1.0)
+                decay = 0.0 if kind == "_no_decay" else config.weight_decay
+                groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "name": f"{tower}{kind}"})
     return groups
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
+def _kind(name: str, parameter: nn.Parameter, lorap_lr_ratio: float | None) -> str:
+    if parameter.ndim <= 1:
+        return "_no_decay"
+    return "_lora_b" if lorap_lr_ratio and ".lora_B." in name else ""
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig, lorap_lr_ratio: float | None = None) -> AdamW:
     """AdamW over everything that trains."""
     betas = (config.adam_beta1, config.adam_beta2)
-    return AdamW(parameter_groups(model, config), betas=betas, eps=config.adam_epsilon)
+    return AdamW(parameter_groups(model, config, lorap_lr_ratio), betas=betas, eps=config.adam_epsilon)
 
 
 def build_schedule(optimizer: AdamW, config: OptimConfig, steps: int) -> LambdaLR:

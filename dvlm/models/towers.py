@@ -7,7 +7,7 @@ head. Every parameter belongs to exactly one tower.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from torch import nn
@@ -17,6 +17,7 @@ MERGER = f"{VISUAL}.merger"
 DEEPSTACK = f"{VISUAL}.deepstack_merger_list"
 HEAD = "lm_head"
 EMBEDDINGS = "model.language_model.embed_tokens"
+LAYERS = {"llm": "model.language_model.layers", "vit": f"{VISUAL}.blocks"}
 # What peft puts before the path of a module.
 WRAPPER = re.compile(r"^(base_model\.model\.)+")
 
@@ -50,6 +51,21 @@ def linears(model: nn.Module, towers: Iterable[Tower]) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name != HEAD and tower_of(name) in wanted
     ]
+
+
+def in_last_layers(model: nn.Module, name: str, last: Mapping[str, int]) -> bool:
+    """Whether a module or parameter is outside the towers that `last` names, or in the last so many of their layers.
+
+    Raises ValueError where a tower has fewer layers.
+    """
+    tower = str(tower_of(name))
+    if tower not in last:
+        return True
+    layers, wanted = len(model.get_submodule(LAYERS[tower])), last[tower]  # type: ignore[arg-type]
+    if wanted > layers:
+        raise ValueError(f"tuner.last_layers.{tower} is {wanted}, but {tower} has {layers} layers")
+    number = re.match(rf"{re.escape(LAYERS[tower])}\.(\d+)\.", f"{plain(name)}.")
+    return number is not None and int(number.group(1)) >= layers - wanted
 
 
 def aligner_modules(model: nn.Module) -> list[str]:

@@ -47,15 +47,15 @@ class Tuned:
 
 
 def tune(model: nn.Module, config: TunerConfig, *, seed: int) -> Tuned:
-    """Freeze, adapt and mark what trains; what trains is kept in float32. Adapters start from `seed`.
+    """Freeze, adapt and mark what trains, kept in float32 (adapters in `lora_dtype`). Adapters start from `seed`.
 
     Raises InputError for names that match nothing, and for an adapter on the head.
     """
     model.requires_grad_(False)
     if config.train_type == "full":
         for tower, members in towers.parameters(model).items():
-            for _, parameter in members:
-                parameter.requires_grad_(tower in _free(config))
+            for name, parameter in members:
+                parameter.requires_grad_(tower in _free(config) and _in_layers(model, name, config))
         tuned = Tuned(model)
     else:
         saved = resolve_saved(model, config)
@@ -65,9 +65,10 @@ def tune(model: nn.Module, config: TunerConfig, *, seed: int) -> Tuned:
             torch.manual_seed(seed)
             adapted = get_peft_model(model, _lora(config, targets, saved))
         tuned = Tuned(adapted, tuple(targets), tuple(saved), _biases(adapted, config, targets))
-    for parameter in tuned.model.parameters():
+    for name, parameter in tuned.model.named_parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+            kept = config.lora_dtype if ".lora_" in name and config.lora_dtype else "float32"
+            parameter.data = parameter.data.to(getattr(torch, kept))
     return tuned
 
 
@@ -84,6 +85,13 @@ def _biases(model: nn.Module, config: TunerConfig, targets: list[str]) -> tuple[
         else:
             biases.append(path)
     return tuple(biases)
+
+
+def _in_layers(model: nn.Module, name: str, config: TunerConfig) -> bool:
+    try:
+        return towers.in_last_layers(model, name, config.last_layers)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _free(config: TunerConfig) -> list[Tower]:
@@ -103,15 +111,16 @@ def resolve_targets(model: nn.Module, config: TunerConfig) -> list[str]:
             raise InputError(f"tuner: '{pattern}' adapts {towers.HEAD}, which cannot be merged; leave it out")
         key = "tuner.target_regex" if config.target_regex else "tuner.target_modules"
         return chosen or _no_match(key, pattern, every)
+    candidates = [name for name in towers.linears(model, _free(config)) if _in_layers(model, name, config)]
     chosen = []
     for entry in pattern:
         if entry == ALL_LINEAR:
-            chosen += towers.linears(model, _free(config))
+            chosen += candidates
             continue
         if entry == towers.HEAD:
             raise InputError(f"tuner.target_modules: {towers.HEAD} cannot be adapted: it would merge wrongly; drop it")
-        found = [name for name in towers.linears(model, _free(config)) if name == entry or name.endswith(f".{entry}")]
-        chosen += found or _no_match("tuner.target_modules", entry, towers.linears(model, _free(config)))
+        found = [name for name in candidates if name == entry or name.endswith(f".{entry}")]
+        chosen += found or _no_match("tuner.target_modules", entry, candidates)
     return sorted(set(chosen), key=every.index)
 
 

@@ -85,3 +85,13 @@ def test_the_optimizer_has_the_configured_numbers(model):
     assert optimizer.defaults["betas"] == (0.8, 0.9)
     assert optimizer.defaults["eps"] == 1e-6
     assert math.isclose(optimizer.param_groups[-1]["lr"], 1e-3)
+
+
+def test_lora_plus_has_groups_of_its_own(model):
+    groups = {group["name"]: group for group in optim.parameter_groups(model, config(vit_lr=1e-4), 16.0)}
+    assert groups["vit"]["lr"] == pytest.approx(1e-4)
+    assert groups["vit_lora_b"]["lr"] == pytest.approx(16e-4)
+    assert groups["llm_lora_b"]["lr"] == pytest.approx(16e-3)
+    assert "aligner_lora_b" not in groups
+    counted = sum(len(group["params"]) for group in groups.values())
+    assert counted == sum(parameter.requires_grad for parameter in model.parameters())

@@ -178,3 +178,48 @@ def test_what_trains_by_accident_is_found(base):
     tuned.model.get_base_model().model.visual.pos_embed.weight.requires_grad_(True)
     with pytest.raises(checks.HealthError, match=r"1 parameters train that nobody asked for, such as .*pos_embed"):
         checks.check_tuned(tuned)
+
+
+def test_last_layers_are_counted_from_the_end(tune):
+    tuned = tune(freeze_vit=False, last_layers={"llm": 2, "vit": 1})
+    layers = {name.rpartition("layers.")[2].split(".")[0] for name in tuned.targets if "language_model" in name}
+    blocks = {name.rpartition("blocks.")[2].split(".")[0] for name in tuned.targets if "visual" in name}
+    assert (layers, blocks) == ({"2", "3"}, {"5"})
+    assert len(tuned.targets) == 2 * 7 + 1 * 4
+
+
+def test_last_layers_of_full_tuning(tune):
+    names = training(tune(train_type="full", last_layers={"llm": 1}))
+    assert names
+    assert all(name.startswith("model.language_model.layers.3.") for name in names)
+
+
+def test_more_last_layers_than_there_are(tune):
+    with pytest.raises(InputError, match="last_layers.llm is 9, but llm has 4 layers"):
+        tune(last_layers={"llm": 9})
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"last_layers": {"vit": 2}}, "set tuner.freeze_vit=false"),
+        ({"last_layers": {"vlt": 2}, "freeze_vit": False}, "did you mean 'vit'"),
+        ({"last_layers": {"llm": 0}}, "last_layers.llm is 0"),
+        ({"last_layers": {"llm": "4"}}, "expected a number of layers"),
+        ({"last_layers": [4]}, "expected a mapping"),
+        ({"last_layers": {"llm": 1}, "target_regex": ".*q_proj"}, "both choose layers"),
+        ({"lora_dtype": "float16"}, "tuner.lora_dtype is 'float16'"),
+        ({"lorap_lr_ratio": 0.0}, "tuner.lorap_lr_ratio is 0.0"),
+    ],
+)
+def test_what_the_tuner_group_refuses(knobs, message):
+    with pytest.raises(ValueError, match=message):
+        TunerConfig(**knobs)
+
+
+def test_adapters_are_kept_in_lora_dtype(tune):
+    tuned = tune(dtype=torch.bfloat16, lora_dtype="bfloat16", modules_to_save=["aligner"])
+    dtypes = {
+        ("lora" if ".lora_" in n else "saved", p.dtype) for n, p in tuned.model.named_parameters() if p.requires_grad
+    }
+    assert dtypes == {("lora", torch.bfloat16), ("saved", torch.float32)}
