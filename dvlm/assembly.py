@@ -201,8 +201,9 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     console = Console(quiet=not trainer.is_global_zero)
     statistics = data.train_plan.statistics(config.global_max_length)
     run.announce(console, module.tuned, config, statistics, module.steps)
+    run.name_dropped(console, data.dropped)
     if trainer.is_global_zero:
-        run.describe(directory, config, {"plan": statistics})
+        run.describe(directory, config, {"plan": statistics, "dropped": data.dropped})
     checkpoint = Path(config.resume_from) if config.resume_from else None
     validates = data.val_plan is not None
     every = config.trainer.eval_steps

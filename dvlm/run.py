@@ -120,6 +120,13 @@ def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str
     )
 
 
+def name_dropped(console: Console, places: list[str]) -> None:
+    """The turns that `data.truncation=drop` left out: the first few; all of them are in `run.json`."""
+    if places:
+        shown = "; ".join(places[:3])
+        console.print(f"{len(places)} turns are longer than global_max_length and left out: {shown}", soft_wrap=True)
+
+
 def closing(console: Console, directory: Path, first: float | None, last: float | None) -> None:
     """Where everything is, and what to run next."""
     if first is not None and last is not None:

@@ -100,6 +100,12 @@ class CaptionDataModule(L.LightningDataModule):
         return tuple(each.name for each in self.config.sources) + modes
 
     @property
+    def dropped(self) -> list[str]:
+        """Where the turns are that are too long, training first."""
+        pairs = [(self.train_line, self.train_plan), (self.val_line, self.val_plan)]
+        return [line.turn(*name).place for line, plan in pairs if line and plan for name in plan.dropped]
+
+    @property
     def accumulation(self) -> int:
         """Micro-batches of one rank in an optimizer step."""
         return self.config.packs_per_step // self.world_size
