@@ -16,6 +16,7 @@ from PIL import Image
 from dvlm import assembly
 from dvlm.config.compose import compose
 from dvlm.data.datamodule import CaptionDataModule
+from dvlm.drawing import type_colour
 from dvlm.preview import preview
 from dvlm.values import InputError
 
@@ -53,6 +54,12 @@ class Page(HTMLParser):
     def all(self, name):
         """The attributes of every element of a name."""
         return [attributes for each, attributes in self.elements if each == name]
+
+    def pictures(self):
+        """The pictures (H, W, 3) RGB, in the order of the page."""
+        sources = [image["src"].removeprefix("data:image/jpeg;base64,") for image in self.all("img")]
+        coded = [np.frombuffer(base64.b64decode(source), np.uint8) for source in sources]
+        return [cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB) for data in coded]
 
     def row(self, name):
         """The value that follows `name`, in a table."""
@@ -109,14 +116,25 @@ def test_sections(demo):
 
 def test_pictures_are_before_and_after_with_labels(demo):
     page, size = demo
-    sources = [image["src"] for image in page.all("img")]
-    assert len(sources) == 3 * 2 * 2
-    for source in sources:
-        data = np.frombuffer(base64.b64decode(source.removeprefix("data:image/jpeg;base64,")), np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert max(picture.shape) >= 800
-    assert len(set(sources)) > 6
+    pictures = page.pictures()
+    assert len(pictures) == 3 * 2 * 2
+    assert all(max(picture.shape) >= 800 for picture in pictures)
     assert size < 10e6
+
+
+def test_after_is_rendered_and_labels_follow(tmp_path):
+    file = jsonl(tmp_path, [{"bbox_2d": [10, 10, 30, 40], "desc": "甲"}])
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, :48, 0] = pixels[:, 48:, 2] = 255
+    Image.fromarray(pixels).save(tmp_path / "图 1.png")
+    page = made(tmp_path / "p.html", *own(file), "augmentation.ops=[{name: hflip, params: {prob: 1.0}}]")
+    before, after = page.pictures()
+    for picture, edge, left in ((before, 10, (255, 0, 0)), (after, 96 - 30, (0, 0, 255))):
+        scale = picture.shape[1] / 96
+        assert np.abs(picture[-20, 20].astype(int) - left).max() < 30
+        column = picture[round(25 * scale), round(edge * scale) - 2 : round(edge * scale) + 3].astype(int)
+        assert np.abs(column - type_colour("甲")).max(1).min() < 60
+    assert "mirrored left to right" in page.words
 
 
 def test_nothing_is_loaded_from_elsewhere(demo):
@@ -170,6 +188,9 @@ def test_crops_are_counted_by_reason_and_objects_by_type(tmp_path):
     dropped = int(page.row("Objects").split(" dropped")[0].split()[-1])
     kept = sum(int(count) for count in re.findall(r"Objects: (\d) of", page.words))
     assert kept + dropped == 3
+    cut = [objects.count(";") + 1 for objects in re.findall(r"Cut, share left: (.*)", page.words)]
+    assert page.row("Objects").endswith(f" {sum(cut)} cut by the canvas")
+    assert cut
 
 
 def test_data_is_text_never_html(tmp_path):
@@ -209,12 +230,16 @@ def test_a_mixture_shows_turns_of_every_source(tmp_path):
 
 
 def test_turns_above_the_limit_are_named_and_the_page_is_made(tmp_path, capsys):
-    page = made(tmp_path / "p.html", "global_max_length=450", "samples=1")
+    page = made(tmp_path / "p.html", "global_max_length=500", "samples=1")
     out = capsys.readouterr().out
-    found = re.search(r"(\d+) of 12 turns are longer than global_max_length 450; a run stops there", out)
+    found = re.search(r"(\d+) of 12 turns are longer than global_max_length 500; a run stops there", out)
     assert page.figure("turns dropped") == found.group(1) != "0"
     assert found.group() in page.words
     assert "train.jsonl:" in out
+    data = planned("global_max_length=500", "augmentation=dense", "data.truncation=drop")
+    samples = [data.train_line.sample(*name) for pack in data.train_plan.packs for name in pack.samples]
+    pads = sum(int((s.input_ids == data.encoder.processor.image_token_id).sum()) for s in samples)
+    assert page.figure("image tokens") == f"{pads / sum(len(s.input_ids) for s in samples):.1%}"
     assert [bar for bar in page.all("rect") if bar["class"] == "over"]
 
 
