@@ -6,6 +6,7 @@ import datakit
 import numpy as np
 import pytest
 
+from dvlm.data import records
 from dvlm.data.index import RecordFile
 from dvlm.geometry.shapes import Kind
 from dvlm.values import InputError
@@ -175,3 +176,17 @@ def test_records_and_dialogues_do_not_mix(tmp_path):
         InputError, match=r"a.jsonl:2: messages: a dialogue among records; expected records or dialogues"
     ):
         list(RecordFile(datakit.write(tmp_path / "a.jsonl", datakit.row(), talk)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_read_at_once_and_one_read_by_index_have_the_same_lines(tmp_path, seed):
+    dice = np.random.default_rng(seed)
+    good = json.dumps(datakit.row(), ensure_ascii=False).encode()
+    kinds = [good, b" " + good + b"\t", good + b"\r", b"", b"  \t", b"\r"]
+    chosen = [good, *(kinds[i] for i in dice.integers(0, len(kinds), 12))]
+    content = (b"\xef\xbb\xbf" if seed % 2 else b"") + b"\n".join(chosen) + b"\n" * int(dice.integers(0, 3))
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(content)
+    by_index = RecordFile(file)
+    assert [part.line for part in by_index] == [number for number, _ in records.lines(file)]
+    assert [by_index[i].line for i in reversed(range(len(by_index)))] == [n for n, _ in records.lines(file)][::-1]
