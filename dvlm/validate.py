@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from dvlm.config import ValidateConfig
@@ -14,19 +15,21 @@ def main() -> None:
 
 
 def validate(config: ValidateConfig) -> None:
-    """Print every error of the training and validation files, then their number; exit code 1 when there is one."""
+    """Print every error of the training and validation files, then a table of them; exit code 1 when there is one."""
     from dvlm.data.files import prepared, record_files
     from dvlm.data.verify import bad_lines
 
     data = prepared(config.data, Path(config.cache_dir))
     files = [Path(file) for file in record_files(data)]
-    bad = 0
+    by_field: Counter[str] = Counter()
     for file in files:
         for error in bad_lines(file, data):
             print(error)
-            bad += 1
-    print(f"{bad} errors in {', '.join(map(str, files))}")
-    raise SystemExit(1 if bad else 0)
+            by_field[getattr(error, "field", "file")] += 1
+    for field, count in by_field.most_common():
+        print(f"{count:8}  {field}")
+    print(f"{by_field.total()} errors in {', '.join(map(str, files))}")
+    raise SystemExit(1 if by_field else 0)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from dvlm.config import TrainConfig
-from dvlm.config.compose import compose
-
-CACHE = Path(__file__).resolve().parents[1] / "outputs" / "cache"
-SMALL = (
-    "data.demo.train=24",
-    "data.demo.val=6",
-    "callbacks.sample_pictures=0",
-    "callbacks.progress=none",
-    "logger=none",
-    "tuner.lora_rank=8",
-    "tuner.lora_alpha=16",
-)
+from support import CACHE
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,8 +34,3 @@ def demo_files(cache: Path) -> tuple[Path, Path]:
     from dvlm.data.demo import prepare
 
     return prepare(cache, train=24, val=6)
-
-
-def small_config(*overrides: str) -> TrainConfig:
-    """The composed `train` configuration on the tiny model and a small demo set, silent."""
-    return compose("train", [f"cache_dir={CACHE}", *SMALL, *overrides])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,14 @@ def _loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
     return row
 
 
+class RecordError(InputError):
+    """A bad line of a JSONL file; `field` is what is wrong in it, indices left out: `objects.desc`."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = re.sub(r"\[\d+\]", "", field)
+
+
 def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
     """What builds this line's errors: fail(field, value, expected)."""
 
@@ -77,7 +86,7 @@ def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         # One line an error, whatever the value holds.
         shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown[:SHOWN])
-        return InputError(f"{file}:{line}: {field}: {shown}; expected {expected}")
+        return RecordError(f"{file}:{line}: {field}: {shown}; expected {expected}", field)
 
     return fail
 

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from dvlm.config import DataConfig
 from dvlm.data import images
+from dvlm.data.parallel import in_parallel
 from dvlm.data.records import check_kind, failing, lines, parse
 from dvlm.values import Dialogue, InputError, Record
 
 AUTO_FULL = 2000
+CHUNK = 256  # lines that a process checks at a time
 OUTSIDE = 1.0  # pixels that a coordinate may lie beyond the image: labelling tools round
 LONGEST_RATIO = 200  # of the sides of an image: Qwen's processor takes no other
 
 
 def check(parts: Sequence[Record | Dialogue], config: DataConfig) -> None:
-    """Raise the first error among records or dialogues."""
-    full = decodes(config, len(parts))
-    for part in parts:
-        for error in errors(part, config, full=full):
+    """Raise the first error among records or dialogues. Many are read in parallel."""
+    check_range = partial(_range_error, parts, config, decodes(config, len(parts)))
+    ranges = [range(start, min(start + CHUNK, len(parts))) for start in range(0, len(parts), CHUNK)]
+    for error in in_parallel(check_range, ranges):
+        if error is not None:
             raise error
+
+
+def _range_error(
+    parts: Sequence[Record | Dialogue], config: DataConfig, full: bool, indices: range
+) -> InputError | None:
+    try:
+        return next((error for i in indices for error in errors(parts[i], config, full=full)), None)
+    except InputError as error:
+        return error
 
 
 def decodes(config: DataConfig, count: int) -> bool:
@@ -31,25 +44,43 @@ def decodes(config: DataConfig, count: int) -> bool:
 
 
 def bad_lines(file: Path, config: DataConfig) -> Iterator[InputError]:
-    """Every error of a JSONL file, line by line; an unreadable file is one error."""
+    """Every error of a JSONL file, line by line; an unreadable file is one error. Many lines are read in parallel."""
     try:
         numbered = list(lines(file))
     except InputError as error:
         yield error
         return
-    full = decodes(config, len(numbered))
-    first: type | None = None
+    if not numbered:
+        yield InputError(f"{file}: no records: the file is empty")
+    kind = _first_kind(file, numbered)
+    check_chunk = partial(_chunk_errors, file, config, kind, decodes(config, len(numbered)))
+    chunks = [numbered[start : start + CHUNK] for start in range(0, len(numbered), CHUNK)]
+    for found in in_parallel(check_chunk, chunks):
+        yield from found
+
+
+def _first_kind(file: Path, numbered: list[tuple[int, bytes]]) -> type:
+    for line, raw in numbered:
+        try:
+            return type(parse(file, line, raw))
+        except InputError:
+            continue
+    return Record
+
+
+def _chunk_errors(
+    file: Path, config: DataConfig, kind: type, full: bool, numbered: list[tuple[int, bytes]]
+) -> list[InputError]:
+    found: list[InputError] = []
     for line, raw in numbered:
         try:
             part = parse(file, line, raw)
-            first = first or type(part)
-            check_kind(part, first)
+            check_kind(part, kind)
         except InputError as error:
-            yield error
+            found.append(error)
             continue
-        yield from errors(part, config, full=full)
-    if not numbered:
-        yield InputError(f"{file}: no records: the file is empty")
+        found += errors(part, config, full=full)
+    return found
 
 
 def errors(part: Record | Dialogue, config: DataConfig, *, full: bool) -> Iterator[InputError]:

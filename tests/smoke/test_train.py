@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import wandb
-from conftest import small_config
 from peft import PeftModel
+from support import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import GKD, SHORT, Run, run
 from transformers import Qwen3VLForConditionalGeneration

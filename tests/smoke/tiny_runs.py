@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import small_config
 from safetensors.torch import load_file
+from support import small_config
 
 from dvlm.train import train
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_config
+from support import small_config
 from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm import assembly, checks

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_config
+from support import small_config
 
 from dvlm import assembly
 from dvlm.callbacks import progress, step_log

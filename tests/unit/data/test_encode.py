@@ -6,8 +6,8 @@ import datakit
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
 from PIL import Image
+from support import small_config
 
 from dvlm.config import ModelConfig
 from dvlm.data.encode import IGNORED, RopeIndex

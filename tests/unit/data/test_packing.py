@@ -5,7 +5,7 @@ from dataclasses import replace
 import datakit
 import pytest
 import torch
-from conftest import small_config
+from support import small_config
 
 from dvlm.data.collate import collate
 from dvlm.data.index import RecordFile

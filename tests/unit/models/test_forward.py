@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import small_config
+from support import small_config
 
 from dvlm import assembly
 from dvlm.config import ModelConfig, TunerConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_config
+from support import small_config
 
 from dvlm import assembly
 from dvlm.learning.losses import LossHead
