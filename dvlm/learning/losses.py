@@ -15,7 +15,7 @@ from dvlm.learning.fused import FusedHead, Recipe, Stats
 
 CHUNK = 256
 # Words of a tile. On a CPU a tile of logits should stay in the cache; on a GPU it should keep every core busy.
-TILE = 4096
+TILE = 8192
 GPU_TILE = 32768
 
 
