@@ -7,10 +7,19 @@ from pathlib import Path
 
 from dvlm.config import DataConfig
 from dvlm.data import demo
+from dvlm.values import InputError
 
 
 def prepared(data: DataConfig, cache: Path) -> DataConfig:
-    """The same group with absolute paths; a demo set that it asks for is made under `cache`, and named instead."""
+    """The same group with absolute paths; a demo set that it asks for is made under `cache`, and named instead.
+
+    Raises InputError for a group that names its training records twice.
+    """
+    if data.sources and data.train_jsonl:
+        raise InputError(
+            f"data.train_jsonl is '{data.train_jsonl}', but data.sources names the training records; "
+            "leave one of them out: several sources go with data=mixture"
+        )
     if data.demo is not None:
         train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
         return replace(data, demo=None, train_jsonl=str(train), val_jsonl=str(val))

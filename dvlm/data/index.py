@@ -42,10 +42,10 @@ class RecordFile(Sequence[Record | Dialogue]):
     def __getitem__(self, index: int | slice) -> Record | Dialogue | Sequence[Record | Dialogue]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        start, number = int(self._starts[index]), int(self._numbers[index])
+        start = int(self._starts[index])
         end = self._bytes.find(b"\n", start)
         raw = self._bytes[start : end if end >= 0 else len(self._bytes)]
-        part = parse(self.file, number, (raw.removeprefix(BOM) if number == 1 else raw).strip())
+        part = parse(self.file, int(self._numbers[index]), raw.strip())
         if hasattr(self, "kind"):
             check_kind(part, self.kind)
         return part
@@ -73,12 +73,13 @@ def _mapped(file: Path) -> mmap.mmap:
 
 
 def _lines(data: mmap.mmap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Offset and number (from 1) of each line that is not blank."""
+    """Offset and number (from 1) of each line that is not blank; the first begins behind a byte order mark."""
     ends = [
         np.flatnonzero(np.frombuffer(data[at : at + WINDOW], np.uint8) == ord("\n")) + at
         for at in range(0, len(data), WINDOW)
     ]
-    starts = np.concatenate([[0], *(found + 1 for found in ends)]).astype(np.int64)
+    first_start = len(BOM) if data[: len(BOM)] == BOM else 0
+    starts = np.concatenate([[first_start], *(found + 1 for found in ends)]).astype(np.int64)
     starts = starts[starts < len(data)]
     first = np.frombuffer(data, np.uint8)[starts]
     keep = np.ones(len(starts), bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import uuid
@@ -16,7 +17,10 @@ from dvlm.data.line import CHUNK
 from dvlm.data.mixture import Source
 from dvlm.data.plan import Lengths
 
+log = logging.getLogger(__name__)
 VERSION = 1  # raise it when the same settings give other lengths
+STORED = "<i8"  # of a kept number
+DIGEST = hashlib.sha256().digest_size  # bytes
 PARALLEL_FROM = 4 * CHUNK  # turns: fewer are measured sooner than processes start
 Task = tuple[int, range]
 
@@ -26,13 +30,12 @@ _line: Source | None = None
 
 def measure(line: Source, epochs: int, cache: Path | None = None) -> list[Lengths]:
     """(turns, 2) of tokens and supervised tokens for each epoch; `cache` is a directory to keep them in."""
-    kept = cache is not None and line.cacheable
-    files = [_file(line, epoch, cache) if kept else None for epoch in range(epochs)]  # type: ignore[arg-type]
-    known = {epoch: np.load(file) for epoch, file in enumerate(files) if file and file.is_file()}
+    folder = _folder(line, cache) if cache is not None and line.cacheable else None
+    known = _read_all(folder, epochs, line.turns) if folder else {}
     fresh = _measure(line, [epoch for epoch in range(epochs) if epoch not in known])
     for epoch, lengths in fresh.items():
-        if files[epoch]:
-            _keep(files[epoch], lengths)  # type: ignore[arg-type]
+        if folder:
+            _keep(_file(folder, epoch), lengths)
     return [(known | fresh)[epoch] for epoch in range(epochs)]
 
 
@@ -60,13 +63,38 @@ def _task(task: Task) -> Lengths:
     return _line.lengths(*task)
 
 
-def _file(line: Source, epoch: int, cache: Path) -> Path:
+def _folder(line: Source, cache: Path) -> Path:
     text = json.dumps([VERSION, line.settings()], ensure_ascii=False)
-    return cache / f"lengths-{hashlib.sha256(text.encode()).hexdigest()[:16]}" / f"epoch-{epoch:04d}.npy"
+    return cache / f"lengths-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:04d}.bin"
 
 
 def _keep(file: Path, lengths: Lengths) -> None:
+    """Write the digest of the numbers and the numbers: by rename, so that another process sees all or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{uuid.uuid4().hex}.npy")
-    np.save(fresh, lengths)
-    os.replace(fresh, file)
+    fresh = file.with_name(f".{uuid.uuid4().hex}.tmp")
+    content = lengths.astype(STORED).tobytes()
+    try:
+        fresh.write_bytes(hashlib.sha256(content).digest() + content)
+        os.replace(fresh, file)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _read_all(folder: Path, epochs: int, turns: int) -> dict[int, Lengths]:
+    """The lengths of the epochs that are kept; a damaged file counts as none, and is named in the log."""
+    found = {}
+    for epoch in range(epochs):
+        file = _file(folder, epoch)
+        if not file.is_file():
+            continue
+        raw = file.read_bytes()
+        digest, content = raw[:DIGEST], raw[DIGEST:]
+        if hashlib.sha256(content).digest() == digest:
+            found[epoch] = np.frombuffer(content, STORED).astype(np.int64).reshape(turns, 2)
+        else:
+            log.warning("%s is damaged: the lengths of epoch %d are measured again", file, epoch)
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ from dvlm.data.index import RecordFile
 from dvlm.data.line import Line
 from dvlm.data.messages import Prompts
 from dvlm.data.mixture import Mixture
-from dvlm.values import Dialogue
+from dvlm.values import Dialogue, InputError, Mode, Record
+
+log = logging.getLogger(__name__)
 
 
 def training(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line | Mixture:
     """The checked training records: one line, or a mixture of the sources that `data` names."""
     shared: dict[str, Any] = {"augmentation": augmentation, "encoder": encoder}
+    _check_names(data)
     if not data.sources:
         return build_line(Path(data.train_jsonl or ""), data, seed=seed, **shared)
     lines = [
@@ -46,12 +51,20 @@ def own(data: DataConfig, source: SourceConfig) -> DataConfig:
     return replace(data, **given)
 
 
+def _check_names(data: DataConfig) -> None:
+    """Sources stand beside modes in the names of metrics: `sft_loss/<name>`."""
+    for index, each in enumerate(data.sources):
+        if not each.name.strip() or each.name in list(Mode):
+            expected = f"a name that is neither empty nor a mode ({', '.join(Mode)}): it names metrics"
+            raise InputError(f"data.sources[{index}].name is '{each.name}', expected {expected}")
+
+
 def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line:
-    """The line of one JSONL file, its records read and checked; raises InputError at the first bad one."""
+    """The line of one JSONL file: read, preprocessed, then checked; raises InputError at the first bad record."""
+    build = plugins.function("data.message_builder", data.message_builder)
     records = RecordFile(file, data.sample_limit)
-    verify.check(records, data)
-    functions = [plugins.function("data.preprocessors", name) for name in data.preprocessors]
-    parts = plugins.Preprocessed(records, functions) if functions else records
+    parts = _preprocessed(records, data)
+    verify.check(parts, data)
     return Line(
         parts=parts,
         augmentation=augmentation,
@@ -60,5 +73,16 @@ def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder:
         seed=seed,
         images_per_user_turn=1 if records.kind is Dialogue else data.images_per_user_turn,
         summary_ratio=data.summary_ratio,
-        build=plugins.function("data.message_builder", data.message_builder),
+        build=build,
     )
+
+
+def _preprocessed(records: RecordFile, data: DataConfig) -> Sequence[Record | Dialogue]:
+    """What the preprocessors leave of the records; the log says how many each of them dropped."""
+    functions = [plugins.function("data.preprocessors", name) for name in data.preprocessors]
+    if not functions:
+        return records
+    parts = plugins.Preprocessed(records, functions)
+    dropped = ", ".join(f"{count} by {name}" for name, count in parts.dropped.items())
+    log.info("%s: %d of %d records are left; dropped: %s", records.file, len(parts), len(records), dropped)
+    return parts
