@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -91,16 +92,16 @@ def test_full_tuning(tmp_path):
         assert torch.equal(weight, kept[f"model.{name}"]), name
 
 
-def test_the_command_line_with_an_awkward_path(gkd, tiny, tmp_path):
-    """What the run printed, with a checkpoint path as bad as users make them."""
-    checkpoint = tmp_path / "机柜 run=1, (best)" / "step-000003"
-    shutil.copytree(gkd.checkpoint(3), checkpoint)
-    merged = tmp_path / "合并 a=b, (c)"
-    command = [sys.executable, "-m", "dvlm.export", f"checkpoint={checkpoint}", f"output={merged}"]
-    done = subprocess.run(command, cwd=CODE, capture_output=True, text=True)
+def test_the_command_that_a_run_prints_works_in_an_awkward_place(tiny, tmp_path, capsys):
+    made = run(tmp_path / "机柜 run=1, (best) it's", GKD, STRONG, "data.sample_limit=4")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next"))
+    _, python, *arguments = shlex.split(line)
+    assert python == "python"
+    done = subprocess.run([sys.executable, *arguments], cwd=CODE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert str(merged) in done.stdout
-    assert difference(checkpoint, merged, tiny) <= 1e-4
+    merged = made.directory / "merged"
+    assert f"from_pretrained('{merged}')" in done.stdout.replace('"', "'")
+    assert difference(made.checkpoint("best"), merged, tiny) <= 1e-4
 
 
 def test_a_run_directory_means_its_best_and_the_rest_comes_along(gkd, tmp_path):

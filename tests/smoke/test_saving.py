@@ -46,13 +46,15 @@ def test_a_final_validation_may_be_the_best(tmp_path):
     assert points_to(made, "best") == "step-000003"
 
 
-def test_early_stopping_stops_saves_and_stays_stopped(tmp_path):
-    options = (*SIX, "trainer.eval_steps=1", "trainer.early_stopping_patience=2", "trainer.save_delay_steps=100")
+def test_early_stopping_stops_and_stays_stopped(tmp_path):
+    """The best is at step 1: two validations later the run ends, also when it was resumed in between."""
+    options = (*SIX, "trainer.eval_steps=1", "trainer.early_stopping_patience=2", "trainer.save_steps=1")
     stopped = run(tmp_path / "stopped", *options)
     assert sorted(stopped.metrics("train/")) == [0, 1, 2, 3]
     assert [line["step"] for line in stopped.log if "eval/loss" in line] == [0, 1, 2, 3]
-    assert stopped.steps() == [3]
-    again = run(tmp_path / "again", *options, f"resume_from={stopped.directory}")
-    assert sorted(again.metrics("train/")) == [0, 1, 2, 3]
-    assert again.value == stopped.value
-    assert again.steps() == [3]
+    assert stopped.steps() == [1, 2, 3]
+    for name in ("last", 2):
+        again = run(tmp_path / f"from {name}", *options, f"resume_from={stopped.checkpoint(name)}")
+        assert again.metrics("train/") == stopped.metrics("train/")
+        assert again.metrics("eval/") == stopped.metrics("eval/")
+        assert (again.steps()[-1], again.value) == (3, stopped.value)

@@ -132,8 +132,8 @@ def test_names_that_fit_nothing_or_cannot_be_merged(tune, knobs, message):
 
 def test_adapters_are_float32_on_a_bfloat16_base(tune):
     tuned = tune(torch.bfloat16, modules_to_save=["aligner"])
-    dtypes = {p.requires_grad: p.dtype for p in tuned.model.parameters()}
-    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+    dtypes = {(p.requires_grad, p.dtype) for p in tuned.model.parameters()}
+    assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
 
 
 def test_adapters_start_from_the_seed_whatever_was_drawn_before(base, tune):
