@@ -27,7 +27,7 @@ def function(key: str, name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, TypeError) as error:
         raise InputError(f"{key}: '{name}' cannot be found: {error}") from error
     if not inspect.isfunction(found):
-        raise InputError(f"{key}: '{name}' is a {type(found).__name__}, expected a function (def)")
+        raise InputError(f"{key}: '{name}' is of type {type(found).__name__}, expected a function (def)")
     return found
 
 
