@@ -16,7 +16,7 @@ from dvlm.values import Batch, Telemetry
 
 @dataclass(frozen=True)
 class Meter:
-    """Sums so far; an empty meter has no tally yet. Each group's row is the sums of CE, of D, and of positions."""
+    """Sums so far; an empty meter has no tally yet. `by_group` (groups, 4) is what `_group_sums` gives."""
 
     tally: Tally | None = None
     by_group: Tensor | None = None
@@ -40,22 +40,20 @@ class Meter:
             return {}
         values = self.tally.reduced(total).metrics(prefix)
         rows = total(self.by_group) if groups else self.by_group
-        for name, (ce, kl, count) in zip(groups, rows.tolist(), strict=True):
-            if count:
-                values[f"{prefix}/sft_loss/{name}"] = ce / count
-                if f"{prefix}/kl_loss" in values:
-                    values[f"{prefix}/kl_loss/{name}"] = kl / count
+        for name, (ce, ce_count, kl, count) in zip(groups, rows.tolist(), strict=True):
+            if ce_count:
+                values[f"{prefix}/sft_loss/{name}"] = ce / ce_count
+            if count and f"{prefix}/kl_loss" in values:
+                values[f"{prefix}/kl_loss/{name}"] = kl / count
         return values | (self.telemetry.metrics() if prefix == "train" else {})
 
 
 def _group_sums(head: HeadLoss, batch: Batch, groups: tuple[str, ...]) -> Tensor:
-    """(groups, 3) float64: sums of CE and D, and the number of positions, of the samples in each group."""
-    sums = torch.zeros(len(groups), 3, dtype=torch.float64, device=head.ce.device)
+    """(groups, 4) float64, of each group's samples: sum of CE, positions with CE, sum of D, all positions."""
+    device = head.ce.device
     if not groups:
-        return sums
-    samples = forward.sample_of_positions(batch)
-    kl = head.ce.new_zeros(len(head.ce)) if head.divergence is None else head.divergence
-    for row, name in enumerate(groups):
-        member = torch.tensor([name in own for own in batch.groups], device=samples.device)[samples]
-        sums[row, 0], sums[row, 1], sums[row, 2] = head.ce[member].sum(), kl[member].sum(), member.sum()
-    return sums
+        return torch.zeros(0, 4, dtype=torch.float64, device=device)
+    kl = torch.zeros_like(head.ce) if head.divergence is None else head.divergence
+    columns = torch.stack([head.ce, head.has_ce, kl, torch.ones_like(head.ce)], 1).double()
+    members = [[name in own for own in batch.groups] for name in groups]
+    return torch.tensor(members, dtype=torch.float64, device=device)[:, forward.sample_of_positions(batch)] @ columns

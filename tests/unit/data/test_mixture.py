@@ -5,7 +5,7 @@ from collections import Counter
 
 import datakit
 import pytest
-from conftest import CACHE
+from support import CACHE
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.config import SourceConfig
