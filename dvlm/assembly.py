@@ -84,7 +84,7 @@ def build_model(config: TrainConfig) -> Tuned:
         fresh = adapters.start_from(tuned.model, Path(config.tuner.resume_from_checkpoint))
         print(f"{len(fresh)} adapter weights start fresh" + (f", such as {fresh[0]}" if fresh else ""))
     if config.trainer.gradient_checkpointing:
-        tuned.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        tuned.model.activation_checkpointing_enable()
     return tuned
 
 

@@ -137,7 +137,7 @@ def test_gradient_checkpointing_changes_no_gradient(model, samples, knobs):
         return {name: p.grad.clone() for name, p in tuned.named_parameters() if p.requires_grad}
 
     plain = gradients()
-    tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    tuned.activation_checkpointing_enable()
     assert tuned.get_base_model().model.language_model.layers[0].gradient_checkpointing
     recomputed = gradients()
     assert len(plain) == len(recomputed) > 50
