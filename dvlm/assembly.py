@@ -52,7 +52,7 @@ def prepare(config: TrainConfig) -> TrainConfig:
         checkpoint = find(config.resume_from)
         load.check_base(checkpoint, model.model, "resume_from")
         config = replace(config, resume_from=str(checkpoint))
-    if config.tuner.resume_from_checkpoint:
+    elif config.tuner.resume_from_checkpoint:
         stage = find(config.tuner.resume_from_checkpoint)
         config = replace(config, tuner=replace(config.tuner, resume_from_checkpoint=str(stage)))
     return replace(
@@ -80,7 +80,7 @@ def build_model(config: TrainConfig) -> Tuned:
     model = load.load_model(config.model, packing=config.data.packing)
     tuned = tuning.tune(model, config.tuner, seed=config.seed)
     checks.check_tuned(tuned)
-    if config.tuner.resume_from_checkpoint:
+    if config.tuner.resume_from_checkpoint and not config.resume_from:
         fresh = adapters.start_from(tuned.model, Path(config.tuner.resume_from_checkpoint))
         print(f"{len(fresh)} adapter weights start fresh" + (f", such as {fresh[0]}" if fresh else ""))
     if config.trainer.gradient_checkpointing:

@@ -28,3 +28,5 @@ def set_up(config: TrainConfig) -> None:
     for module in ("lightning", "transformers", "torch"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=UserWarning, module=module, message=".*deprecated.*")
+    # Ours starts at the pack that the run had reached, which Lightning cannot know.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -131,14 +132,11 @@ def closing(console: Console, directory: Path, first: float | None, last: float 
     """Where everything is, and what to run next."""
     if first is not None and last is not None:
         console.print(f"eval/sft_loss {first:.4f} -> {last:.4f}")
-    console.print(f"run        {directory}\ncheckpoint {directory / 'checkpoints'}\npictures   {directory / 'samples'}")
-    target = directory / "merged"
-    console.print(
-        f"next       python -m dvlm.export checkpoint={_shell(directory)} output={_shell(target)}", soft_wrap=True
+    places = {"run": directory, "checkpoint": directory / "checkpoints", "pictures": directory / "samples"}
+    for name, place in places.items():
+        if place.exists():
+            console.print(f"{name:11}{place}", soft_wrap=True, highlight=False)
+    command = (
+        f"python -m dvlm.export checkpoint={shlex.quote(str(directory))} output={shlex.quote(f'{directory}/merged')}"
     )
-
-
-def _shell(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
+    console.print(f"{'next':11}{command}", soft_wrap=True, highlight=False, markup=False)

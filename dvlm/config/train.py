@@ -44,10 +44,6 @@ class TrainConfig:
                 f"model.max_model_len is {self.model.max_model_len}, below global_max_length {self.global_max_length}; "
                 "set global_max_length only"
             )
-        if self.resume_from and self.tuner.resume_from_checkpoint:
-            raise ValueError(
-                "resume_from continues a run, tuner.resume_from_checkpoint starts one from earlier weights: give one"
-            )
         if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
             raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
 

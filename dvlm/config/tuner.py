@@ -33,7 +33,9 @@ class TunerConfig:
     # Any: Hydra lets no override put a key into a mapping that is typed.
     last_layers: Any = knob(None, "only the last layers of a tower, such as {llm: 4, vit: 6}; null: all")
     modules_to_save: list[str] = knob([], "modules trained whole beside the adapters; `aligner` is all its mergers")
-    resume_from_checkpoint: str | None = knob(None, "adapter of an earlier stage: its weights to start from", path=True)
+    resume_from_checkpoint: str | None = knob(
+        None, "adapter of an earlier stage: its weights to start from, unless resume_from continues a run", path=True
+    )
 
     def __post_init__(self) -> None:
         one_of("tuner.train_type", self.train_type, TRAIN_TYPES)

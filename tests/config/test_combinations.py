@@ -23,7 +23,6 @@ REFUSED = [
     (["global_max_length=15"], "global_max_length is 15, expected at least 16"),
     (["seed=-1"], "seed is -1, expected at least 0"),
     (["model.max_model_len=512"], "model.max_model_len is 512, below global_max_length 1024"),
-    (["resume_from=a", "tuner.resume_from_checkpoint=b"], "give one"),
     (["resume_from="], "resume_from is empty, expected a path"),
     ([*JSONL, "trainer.early_stopping_patience=2", "trainer.eval_steps=5"], "data.val_jsonl is null"),
     # model
