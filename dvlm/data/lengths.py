@@ -5,27 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import uuid
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from dvlm.data.line import CHUNK
 from dvlm.data.mixture import Source
+from dvlm.data.parallel import in_parallel
 from dvlm.data.plan import Lengths
 
 log = logging.getLogger(__name__)
 VERSION = 1  # raise it when the same settings give other lengths
 STORED = "<i8"  # of a kept number
 DIGEST = hashlib.sha256().digest_size  # bytes
-PARALLEL_FROM = 4 * CHUNK  # turns: fewer are measured sooner than processes start
-Task = tuple[int, range]
-
-# The line of a worker process: handed over by fork, since it is far larger than a task.
-_line: Source | None = None
 
 
 def measure(line: Source, epochs: int, cache: Path | None = None) -> list[Lengths]:
@@ -42,25 +36,9 @@ def measure(line: Source, epochs: int, cache: Path | None = None) -> list[Length
 def _measure(line: Source, epochs: list[int]) -> dict[int, Lengths]:
     starts = range(0, line.turns, CHUNK)
     tasks = [(epoch, range(start, min(start + CHUNK, line.turns))) for epoch in epochs for start in starts]
-    processes = min(len(os.sched_getaffinity(0)), len(tasks))
-    if line.turns * len(epochs) < PARALLEL_FROM or processes < 2:
-        parts = [line.lengths(*task) for task in tasks]
-    else:
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(processes, context, initializer=_take, initargs=(line,)) as pool:
-            parts = list(pool.map(_task, tasks))
+    parts = list(in_parallel(lambda task: line.lengths(*task), tasks))
     own = {epoch: [part for task, part in zip(tasks, parts, strict=True) if task[0] == epoch] for epoch in epochs}
     return {epoch: np.concatenate(found) for epoch, found in own.items()}
-
-
-def _take(line: Source) -> None:
-    global _line
-    _line = line
-
-
-def _task(task: Task) -> Lengths:
-    assert _line is not None
-    return _line.lengths(*task)
 
 
 def _folder(line: Source, cache: Path) -> Path:

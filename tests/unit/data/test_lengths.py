@@ -13,7 +13,7 @@ import pytest
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.config import SourceConfig
-from dvlm.data import lengths, source
+from dvlm.data import lengths, parallel, source
 from dvlm.data.encode import Encoder
 from dvlm.data.line import Line
 from dvlm.models.load import load_processor
@@ -57,7 +57,7 @@ def same(found, wanted):
 
 
 def in_parallel(monkeypatch, processes):
-    monkeypatch.setattr(lengths, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(parallel, "FROM", 1)
     monkeypatch.setattr(lengths, "CHUNK", 5)
     monkeypatch.setattr(lengths.os, "sched_getaffinity", lambda _: set(range(processes)))
 
