@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dvlm.config.knob import at_least, knob, one_of, within
 
-SCHEDULES = ("cosine_warmup_with_min_lr",)
+SCHEDULES = ("cosine_warmup_with_min_lr", "linear", "constant_with_warmup", "wsd")
 
 
 @dataclass
@@ -14,6 +14,7 @@ class SchedulerKwargs:
     """Parameters of the schedule."""
 
     min_lr: float = knob(1e-6, "learning rate of the last step; other groups end on it in proportion")
+    decay_ratio: float | None = knob(None, "wsd: share of the steps with a falling learning rate; null: 0.1")
 
 
 @dataclass
@@ -30,7 +31,9 @@ class OptimConfig:
     adam_epsilon: float = knob(1e-8, "floor of the second moment's root")
     max_grad_norm: float | None = knob(1.0, "gradient norm above which gradients are scaled down; null: never")
     warmup_ratio: float = knob(0.1, "share of the steps with a rising learning rate")
-    lr_scheduler_type: str = knob("cosine_warmup_with_min_lr", "the schedule after the warm-up")
+    lr_scheduler_type: str = knob(
+        "cosine_warmup_with_min_lr", "cosine_warmup_with_min_lr | linear | constant_with_warmup | wsd"
+    )
     lr_scheduler_kwargs: SchedulerKwargs = field(default_factory=SchedulerKwargs)
 
     def __post_init__(self) -> None:
@@ -48,5 +51,8 @@ class OptimConfig:
                 f"optim.lr_scheduler_kwargs.min_lr is {self.lr_scheduler_kwargs.min_lr}, "
                 f"expected a number from 0 to learning_rate ({self.learning_rate})"
             )
+        within("optim.lr_scheduler_kwargs.decay_ratio", self.lr_scheduler_kwargs.decay_ratio, 0.0, 1.0)
+        if self.lr_scheduler_kwargs.decay_ratio is not None and self.lr_scheduler_type != "wsd":
+            raise ValueError(f"optim.lr_scheduler_kwargs.decay_ratio is for wsd, but it is {self.lr_scheduler_type}")
         if self.optimizer == "adamw" and (self.vit_lr or self.aligner_lr):
             raise ValueError("optim.vit_lr and aligner_lr need optim.optimizer=multimodal, but it is adamw")

@@ -15,6 +15,9 @@ from dvlm.models import towers
 from dvlm.models.towers import Tower
 
 
+WSD_DECAY = 0.1  # share of the steps
+
+
 def tower_rates(config: OptimConfig) -> dict[Tower, float]:
     """The peak learning rate of each tower."""
     own = {Tower.VIT: config.vit_lr, Tower.ALIGNER: config.aligner_lr}
@@ -60,14 +63,31 @@ def build_schedule(optimizer: AdamW, config: OptimConfig, steps: int) -> LambdaL
 
 
 def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
-    """Factor on the peak learning rate at each step: linear warm-up, then a cosine down to min_lr on the last step."""
+    """Factor on the peak learning rate at each step: a linear warm-up, then the shape that the configuration names.
+
+    Every shape but the constant one ends at min_lr on the last step.
+    """
     floor = config.lr_scheduler_kwargs.min_lr / config.learning_rate
     warmup = min(round(config.warmup_ratio * steps), steps - 1)
+    decay = config.lr_scheduler_kwargs.decay_ratio
+    shape = _shape(config.lr_scheduler_type, WSD_DECAY if decay is None else decay)
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup + 1) / max(1, steps - warmup))
-        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+        return floor + (1 - floor) * shape(progress)
 
     return factor
+
+
+def _shape(name: str, decay: float) -> Callable[[float], float]:
+    """Height above the floor, from 1 down to 0, as a function of the share of the steps after the warm-up."""
+    shapes: dict[str, Callable[[float], float]] = {
+        "cosine_warmup_with_min_lr": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+        "linear": lambda progress: 1 - progress,
+        "constant_with_warmup": lambda progress: 1.0,
+        # Warm-up, stable, decay (Hu et al. 2024): constant, then linear over the last share of the steps.
+        "wsd": lambda progress: min(1.0, (1 - progress) / decay) if decay else 1.0,
+    }
+    return shapes[name]

@@ -95,3 +95,26 @@ def test_lora_plus_has_groups_of_its_own(model):
     assert "aligner_lora_b" not in groups
     counted = sum(len(group["params"]) for group in groups.values())
     assert counted == sum(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "middle", "last"),
+    [("linear", 0.5, 0.01), ("constant_with_warmup", 1.0, 1.0), ("wsd", 1.0, 0.01)],
+)
+def test_the_shapes_of_the_schedules(name, middle, last):
+    factor = optim.schedule(config(lr_scheduler_type=name, warmup_ratio=0.2), 100)
+    assert factor(9) == pytest.approx(0.5)
+    assert factor(19) == pytest.approx(1.0)
+    assert factor(59) == pytest.approx(middle, abs=0.02)
+    assert factor(99) == pytest.approx(last)
+
+
+def test_wsd_falls_over_its_share_of_the_steps():
+    kwargs = SchedulerKwargs(min_lr=0.0, decay_ratio=0.25)
+    factor = optim.schedule(OptimConfig(lr_scheduler_type="wsd", warmup_ratio=0.0, lr_scheduler_kwargs=kwargs), 100)
+    assert [factor(step) for step in (74, 86, 99)] == pytest.approx([1.0, 0.52, 0.0])
+
+
+def test_a_parameter_of_another_schedule_is_refused():
+    with pytest.raises(ValueError, match="decay_ratio is for wsd, but it is linear"):
+        OptimConfig(lr_scheduler_type="linear", lr_scheduler_kwargs=SchedulerKwargs(decay_ratio=0.1))
