@@ -14,7 +14,6 @@ from dvlm.config import OptimConfig
 from dvlm.models import towers
 from dvlm.models.towers import Tower
 
-
 WSD_DECAY = 0.1  # share of the steps
 
 
