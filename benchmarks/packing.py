@@ -84,8 +84,8 @@ def seconds(trained: SFTModule, work: list[Batch]) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rows = lengths(arguments.samples, 0)
     with tempfile.TemporaryDirectory() as folder:
