@@ -2,17 +2,23 @@
 
 import json
 import logging
+import re
+import shlex
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datakit
 import numpy as np
 import pytest
 
 from dvlm.augmentation.pipeline import Pipeline
+from dvlm.config.compose import compose
 from dvlm.data import messages, plugins, source
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.index import RecordFile
-from dvlm.values import InputError
+from dvlm.data.records import parse
+from dvlm.values import Dialogue, InputError, Record
 
 # --- what a configuration names below: functions of this very file
 
@@ -218,3 +224,86 @@ def test_a_bad_name_stops_before_any_record_is_checked(tmp_path, tiny, name, mes
         with pytest.raises(InputError) as caught:
             source.training(data, augmentation=Pipeline(), encoder=datakit.encoder(tiny), seed=17)
         assert str(caught.value).startswith(f"data.{knob}: '{name}' {message}")
+
+
+# --- docs/data.md
+
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "data.md").read_text(encoding="utf-8")
+
+
+def blocks(section, language):
+    """The fenced blocks of a section in that language."""
+    text = PAGE.split(f"## {section}")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def command(section):
+    """The overrides of the section's command."""
+    (shown,) = blocks(section, "sh")
+    words = shlex.split(shown.replace("\\\n", " "))
+    assert words[:3] == ["python", "-m", "dvlm.train"]
+    return words[3:]
+
+
+@pytest.fixture
+def as_shown(tmp_path, tiny, monkeypatch):
+    """The line that a section's command makes of a file, the section's function being in `mine.py`."""
+
+    def build(section, file):
+        (tmp_path / "mine.py").write_text(blocks(section, "python")[0], encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        data = compose("train", [*command(section), "data.images_per_user_turn=1", "data.packing=false"]).data
+        assert data.train_jsonl == "train.jsonl"
+        changed = replace(data, train_jsonl=str(file))
+        return source.training(changed, augmentation=Pipeline(), encoder=datakit.encoder(tiny), seed=17)
+
+    yield build
+    sys.modules.pop("mine", None)
+
+
+def test_the_preprocessor_of_the_page(as_shown, tmp_path, caplog):
+    box = {"bbox_2d": [4, 5, 30, 40], "desc": "标签/文字:无法识别"}
+    rows = [datakit.row(), datakit.row(objects=[box]), datakit.row(summary=None), datakit.row(objects=None)]
+    file = datakit.write(tmp_path / "train.jsonl", *rows)
+    with caplog.at_level(logging.INFO):
+        line = as_shown("A new preprocessor", file)
+    assert {part.line: part.summary for part in line.parts} == {1: "光模块×1", 3: "物体×1"}
+    (shown,) = blocks("A new preprocessor", "text")
+    (record,) = caplog.records
+    assert digits_as_n(record.getMessage().replace(str(file), file.name)) == digits_as_n(shown.strip())
+
+
+def digits_as_n(text):
+    return re.sub(r"\d+", "n", text)
+
+
+def test_the_message_builder_of_the_page(as_shown, tmp_path):
+    line = as_shown("A new message builder", datakit.write(tmp_path / "train.jsonl", datakit.row()))
+    sample = line.sample(0, 0)
+    text = line.encoder.processor.tokenizer.decode(sample.input_ids)
+    assert f"{line.prompts.user} (64x48)<|im_end|>" in text
+    assert json.loads(sample.answer) == {"图片_1": [{"bbox_2d": [62, 104, 469, 833], "desc": "光模块/显示完整"}]}
+    assert line.lengths(0, [0])[0, 0] == len(sample.input_ids)
+
+
+def test_the_lines_and_commands_of_the_page(tmp_path):
+    record, dialogue = blocks("The schema", "json")
+    parts = [parse(tmp_path / "a.jsonl", 1, " ".join(each.split("\n")).encode()) for each in (record, dialogue)]
+    assert [type(part) for part in parts] == [Record, Dialogue]
+    assert len(parts[0].objects.descs) == 3
+    assert len(parts[1].images) == 1
+    sources = compose("train", command("Several sources")).data.sources
+    assert [(each.name, each.weight) for each in sources] == [("site_a", 1.0), ("site_b", 0.5)]
+    answer = json.loads(blocks("From record to batch", "text")[0].splitlines()[0])
+    prompts = messages.Prompts.of(datakit.config())
+    annotation = replace(parts[0].objects, shapes=parts[0].objects.shapes.take([0]), descs=parts[0].objects.descs[:1])
+    assert answer["图片_1"] == messages.objects(annotation, prompts)
+
+
+def test_the_pictures_of_the_page_are_there_and_small():
+    named = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
+    assert len(named) == 3
+    assert all(0 < (DOCS / name).stat().st_size < 300_000 for name in named)
+    assert all((DOCS / name).is_file() for name in re.findall(r"\]\(([\w./]+\.md)\)", PAGE))
