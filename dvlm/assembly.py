@@ -205,6 +205,10 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     if trainer.is_global_zero:
         run.describe(directory, config, {"plan": statistics, "dropped": data.dropped})
     checkpoint = Path(config.resume_from) if config.resume_from else None
+    if checkpoint:
+        step = saved_step(checkpoint)
+        left = f"{module.steps - step} steps are left" if step < module.steps else "nothing is left to train"
+        console.print(f"resumes {checkpoint} at step {step}: {left}", soft_wrap=True)
     validates = data.val_plan is not None
     every = config.trainer.eval_steps
     with recording(trainer.loggers):

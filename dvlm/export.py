@@ -15,12 +15,11 @@ def main() -> None:
 
 def export(config: ExportConfig) -> None:
     """Merge the best (else the last) checkpoint of a run, or the one given, and say how close the result is."""
-    from transformers.utils import logging
-
+    from dvlm import process
     from dvlm.checkpoints import find
     from dvlm.models.merge import base_of, merge
 
-    logging.disable_progress_bar()
+    process.quiet_libraries()
     checkpoint = find(config.checkpoint, prefer=("best", "last"))
     output = Path(config.output).resolve()
     base = base_of(checkpoint, config.base_model)

@@ -17,16 +17,22 @@ def set_up(config: TrainConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.cpu_threads is not None:
         torch.set_num_threads(config.trainer.cpu_threads)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        # Lightning prints by a handler of its own what the root logger prints and files as well.
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        # Lightning prints by handlers of its own what the root logger prints and files as well.
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.INFO if config.debug else logging.WARNING)
-    if config.debug:
-        return
+    if not config.debug:
+        quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Leave out progress bars of loading, and warnings of the libraries that a user could not act on."""
     transformers_logging.disable_progress_bar()
-    # Lightning and transformers call deprecated functions of torch and of themselves: nothing a user could mend.
+    # Lightning and transformers call deprecated functions of torch and of themselves.
     for module in ("lightning", "transformers", "torch"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
-        warnings.filterwarnings("ignore", category=UserWarning, module=module, message=".*deprecated.*")
+        warnings.filterwarnings("ignore", message=".*deprecated.*", module=module)
     # Ours starts at the pack that the run had reached, which Lightning cannot know.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # A run without validation records.
+    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")

@@ -110,8 +110,8 @@ def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str
     console.print(tower_table(tuned, config))
     packs, planned = config.data.packs_per_step, plan["steps"]
     console.print(
-        f"{steps} of {planned} planned steps; effective batch: {packs} packs, {plan['samples'] / planned:.1f} samples, "
-        f"{plan['supervised_tokens'] / planned:.0f} supervised tokens a step",
+        f"{steps} of {planned} planned steps; effective batch: packs {packs}, samples {plan['samples'] / planned:.1f}, "
+        f"supervised tokens {plan['supervised_tokens'] / planned:.0f}",
         soft_wrap=True,
     )
     console.print(

@@ -28,7 +28,7 @@ def validate(config: ValidateConfig) -> None:
             by_field[getattr(error, "field", "file")] += 1
     for field, count in by_field.most_common():
         print(f"{count:8}  {field}")
-    print(f"{by_field.total()} errors in {', '.join(map(str, files))}")
+    print(f"{by_field.total()} error{'' if by_field.total() == 1 else 's'} in {', '.join(map(str, files))}")
     raise SystemExit(1 if by_field else 0)
 
 

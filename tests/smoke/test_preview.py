@@ -230,7 +230,7 @@ def test_a_mixture_shows_turns_of_every_source(tmp_path):
 
 
 def test_turns_above_the_limit_are_named_and_the_page_is_made(tmp_path, capsys):
-    page = made(tmp_path / "p.html", "global_max_length=500", "samples=1")
+    page = made(tmp_path / "p.html", "global_max_length=500", "samples=1", "augmentation=dense")
     out = capsys.readouterr().out
     found = re.search(r"(\d+) of 12 turns are longer than global_max_length 500; a run stops there", out)
     assert page.figure("turns dropped") == found.group(1) != "0"
