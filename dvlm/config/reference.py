@@ -65,8 +65,8 @@ def markdown() -> str:
         "# Configuration reference",
         "",
         "Made by `python -m dvlm.config.reference > docs/configuration.md`; a test keeps it true.",
-        "Defaults are those of the dataclasses; group files may set others (`model=tiny` has a length and a learning rate",
-        "of its own): `python -m dvlm.<verb> --cfg job` prints what a command line composes to.",
+        "Defaults are those of the dataclasses; group files may set others (`model=tiny` has a length and a learning",
+        "rate of its own): `python -m dvlm.<verb> --cfg job` prints what a command line composes to.",
     ]
     seen: set[type] = set()
     for verb, schema in ROOTS.items():
