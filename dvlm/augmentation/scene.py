@@ -75,7 +75,7 @@ class Scene:
 
     @property
     def _is_flushed(self) -> bool:
-        return np.array_equal(self.pending, affine.identity())
+        return self.pending is affine.identity() or np.array_equal(self.pending, affine.identity())
 
     def painted(self, op: Painter, params: tuple[float, ...]) -> Scene:
         """With a colour op to render after every warp."""

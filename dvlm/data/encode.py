@@ -101,12 +101,13 @@ class Encoder:
         self, segments: Sequence[Sequence[Segment]], sizes: Sequence[Sequence[tuple[int, int]]]
     ) -> NDArray[np.int64]:
         """(n, 2): tokens and supervised tokens of n conversations with images of the given (width, height)."""
-        texts = [segment.text for parts in segments for segment in parts]
-        encoded = self.processor.tokenizer(texts, return_attention_mask=False)["input_ids"]
-        counts = iter([len(ids) for ids in encoded])
+        # Each text once: turns share their prompts.
+        texts = list(dict.fromkeys(segment.text for parts in segments for segment in parts))
+        encoded = self.processor.tokenizer.backend_tokenizer.encode_batch_fast(texts)
+        counts = dict(zip(texts, map(len, encoded), strict=True))
         rows = []
         for parts, images in zip(segments, sizes, strict=True):
-            own = [(next(counts), part.supervised) for part in parts]
+            own = [(counts[part.text], part.supervised) for part in parts]
             # A placeholder stands in the text once for each image and is repeated by the processor.
             tokens = sum(count for count, _ in own) + sum(self.image_tokens(images)) - len(images)
             rows.append((tokens, sum(count for count, supervised in own if supervised)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.augmentation.render import render
-from dvlm.data import images, messages, pairing
+from dvlm.data import images, messages, pairing, plugins
 from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.geometry.shapes import Shapes
@@ -95,7 +95,7 @@ class Line:
             "parts": repr(self.parts),
             "augmentation": repr(self.augmentation),
             "prompts": repr(self.prompts),
-            "build": f"{self.build.__module__}:{self.build.__qualname__}",
+            "build": plugins.identity(self.build),
             "encoder": self.encoder.identity(),
             "turns": [self.seed, self.images_per_user_turn, self.summary_ratio],
         }
@@ -106,12 +106,12 @@ class Line:
         return not isinstance(self.parts[0], Dialogue)
 
     def _chunk_lengths(self, epoch: int, indices: list[int]) -> NDArray[np.int64]:
-        segments, sizes = [], []
-        for index in indices:
-            turn = self.turn(epoch, index)
-            drawn = self.draw(turn)
-            segments.append(self.encoder.segments(self.messages(turn, drawn)))
-            sizes.append([(image.annotation.width, image.annotation.height) for image in drawn])
+        # Stage by stage, not turn by turn: code that stays in the processor's cache runs faster.
+        turns = [self.turn(epoch, index) for index in indices]
+        drawn = [self.draw(turn) for turn in turns]
+        built = [self.messages(turn, decided) for turn, decided in zip(turns, drawn, strict=True)]
+        segments = [self.encoder.segments(each) for each in built]
+        sizes = [[(image.annotation.width, image.annotation.height) for image in decided] for decided in drawn]
         return self.encoder.lengths(segments, sizes)
 
 

@@ -16,7 +16,7 @@ def turn_count(records: int, per_turn: int) -> int:
     return -(-records // per_turn)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order of `count` records in `epoch`; kept, because every turn of an epoch reads it."""
     return generator(seed, "pairing", epoch, 0).permutation(count)

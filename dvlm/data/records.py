@@ -15,6 +15,7 @@ from dvlm.values import Annotation, Dialogue, InputError, Record
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_SIDE = 1_000_000  # pixels
+LARGEST = sys.float_info.max
 SHOWN = 200  # characters of a value in an error
 GEOMETRY = {kind.key: kind for kind in Kind}
 FIELDS = {"images", "width", "height", "summary", "objects"}
@@ -159,7 +160,7 @@ def _shape(name: str, item: dict[str, Any], fail: Callable[..., InputError]) -> 
     if len(present) != 1:
         raise fail(name, present, f"exactly one geometry of {', '.join(GEOMETRY)}")
     key, flat = present[0], item[present[0]]
-    if not isinstance(flat, list) or not all(_finite(value) for value in flat):
+    if not isinstance(flat, list) or not _finite(flat):
         raise fail(f"{name}.{key}", flat, "a list of finite numbers")
     _check_count(f"{name}.{key}", GEOMETRY[key], flat, fail)
     if "line_points" in item and (key != "line" or item["line_points"] != len(flat) // 2):
@@ -167,9 +168,9 @@ def _shape(name: str, item: dict[str, Any], fail: Callable[..., InputError]) -> 
     return GEOMETRY[key], [float(value) for value in flat]
 
 
-def _finite(value: Any) -> bool:
+def _finite(flat: list[Any]) -> bool:
     # JSON knows whole numbers that no float can hold.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return {int, float}.issuperset(map(type, flat)) and all(-LARGEST <= value <= LARGEST for value in flat)
 
 
 def _check_count(name: str, kind: Kind, flat: list[float], fail: Callable[..., InputError]) -> None:

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
+_IDENTITY = np.eye(3)
+_IDENTITY.setflags(write=False)
 
 
 def identity() -> Matrix:
-    """The map that leaves every point where it is."""
-    return np.eye(3)
+    """The map that leaves every point where it is: one for all, read-only."""
+    return _IDENTITY
 
 
 def matrix(a: float, b: float, c: float, d: float, e: float, f: float) -> Matrix:

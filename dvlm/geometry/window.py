@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from dvlm.geometry import affine
@@ -23,10 +24,26 @@ def within(window: NDArray[np.float64], x: float, y: float, width: float, height
     low, high = np.array([x, y]) - SLACK, np.array([x + width, y + height]) + SLACK
     if ((window >= low) & (window <= high)).all():
         return window
-    common = shapely.intersection(shapely.Polygon(window), shapely.box(x, y, x + width, y + height))
-    if not shapely.area(common):
+    corners = window.tolist()
+    for axis, limit, sign in ((0, x, 1), (1, y, 1), (0, x + width, -1), (1, y + height, -1)):
+        corners = list(_cut(corners, axis, limit, sign))
+    if len(corners) < 3:
         return np.zeros((0, 2))
-    return _clockwise(shapely.get_coordinates(common)[:-1])
+    cut = np.array(corners)
+    return cut if signed_area(cut) else np.zeros((0, 2))
+
+
+def _cut(corners: list[list[float]], axis: int, limit: float, sign: int) -> Iterator[list[float]]:
+    """The part of a convex polygon on one side of a line along an axis (Sutherland and Hodgman 1974)."""
+    for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
+        before, after = sign * (start[axis] - limit), sign * (end[axis] - limit)
+        if before >= 0:
+            yield start
+        if before * after < 0:
+            share = before / (before - after)
+            point = [start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])]
+            point[axis] = limit
+            yield point
 
 
 def _clockwise(corners: NDArray[np.float64]) -> NDArray[np.float64]:
