@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvlm.data.digest import sha256
 from dvlm.values import InputError
 
 MANIFEST = "manifest.json"
@@ -114,7 +114,7 @@ def verify(directory: Path) -> None:
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     for name, wanted in manifest.items():
         file = directory / name
-        if not file.is_file() or {"size": file.stat().st_size, "sha256": _digest(file)} != wanted:
+        if not file.is_file() or {"size": file.stat().st_size, "sha256": sha256(file)} != wanted:
             raise InputError(f"{file} is damaged: it is not what {MANIFEST} says; take another checkpoint")
 
 
@@ -123,16 +123,11 @@ def _write_manifest(directory: Path) -> None:
     for file in sorted(path for path in directory.rglob("*") if path.is_file()):
         # Some writers keep their files private; a checkpoint is read by whoever serves it.
         file.chmod(0o644)
-        entries[file.relative_to(directory).as_posix()] = {"size": file.stat().st_size, "sha256": _digest(file)}
+        entries[file.relative_to(directory).as_posix()] = {"size": file.stat().st_size, "sha256": sha256(file)}
         _sync(file)
     manifest = directory / MANIFEST
     manifest.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     _sync(manifest)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dvlm.config import TrainConfig
+from dvlm.data.digest import sha256
 from dvlm.data.files import record_files
 from dvlm.learning.optim import tower_rates
 from dvlm.models import towers
@@ -48,16 +48,10 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "git": git_state(),
-        "data": {file: digest(Path(file)) for file in record_files(config.data)},
+        "data": {file: sha256(Path(file)) for file in record_files(config.data)},
         **facts,
     }
     (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def git_state() -> dict[str, Any]:

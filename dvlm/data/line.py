@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.augmentation.render import render
 from dvlm.data import images, messages, pairing, plugins
+from dvlm.data.digest import sha256
 from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.geometry.shapes import Shapes
@@ -91,7 +91,7 @@ class Line:
         """All that a length depends on, as JSON: what identifies the lengths of an epoch."""
         first = self.parts[0]
         return {
-            "file": hashlib.sha256(first.file.read_bytes()).hexdigest(),
+            "file": sha256(first.file),
             "parts": repr(self.parts),
             "augmentation": repr(self.augmentation),
             "prompts": repr(self.prompts),
