@@ -114,8 +114,8 @@ class Drawn:
 class Sample:
     """A turn after encoding: one row without padding.
 
-    `input_ids`, `labels`, `mm_token_type_ids` (L,); `rope` (3, L) M-RoPE positions; `pixel_values` (P, D);
-    `image_grid_thw` (I, 3); `answer` and `drawn` are kept for pictures and metrics.
+    `input_ids`, `labels`, `mm_token_type_ids` (L,); `rope` (3, L) M-RoPE positions; `pixel_values` (P, D) uint8,
+    which `models.pixels` normalises; `image_grid_thw` (I, 3); `answer` and `drawn` are kept for pictures and metrics.
     """
 
     turn: Turn
@@ -172,8 +172,8 @@ class Batch:
 
     `input_ids`, `labels`, `mm_token_type_ids` (B, L); `position_ids` (4, B, L), text positions first;
     `attention_mask` (B, L) for padded rows, None for a pack; `cu_seq_lens` (samples + 1,) int32 for a pack, else None;
-    `max_length` the longest sample; `pixel_values` (P, D); `image_grid_thw` (I, 3); `places` one `file:line` list a
-    sample; `groups` the names under which a sample's losses are logged apart; `supervised_in_step` the supervised
+    `max_length` the longest sample; `pixel_values` (P, D) uint8; `image_grid_thw` (I, 3); `places` one `file:line` list
+    a sample; `groups` the names under which a sample's losses are logged apart; `supervised_in_step` the supervised
     tokens of the whole optimizer step, over ranks and micro-batches; `pack` the number of the pack in the plan.
     """
 

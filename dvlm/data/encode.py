@@ -20,6 +20,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 from dvlm.values import Drawn, InputError, Sample, Turn
 
 IGNORED = -100
+# Patches stay uint8 (the device normalises them); and without a word on the format an image of one or three rows would
+# be taken for one of channels first.
+BYTES = {"do_rescale": False, "do_normalize": False, "input_data_format": "channels_last"}
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,7 @@ class Encoder:
     ) -> Sample:
         """One sample; `pixels` are the rendered RGB images (H, W, 3) uint8 in order."""
         parts = self.segments(messages)
-        # Without a word on the format an image of one or three rows would be taken for one of channels first.
-        layout = {"input_data_format": "channels_last"} if pixels else {}
-        out = self.processor(text=[part.text for part in parts], images=pixels or None, **layout)
+        out = self.processor(text=[part.text for part in parts], images=pixels or None, **(BYTES if pixels else {}))
         grid, types = out.get("image_grid_thw"), out.get("mm_token_type_ids")
         ids = torch.tensor([token for row in out["input_ids"] for token in row])
         kinds = torch.tensor([kind for row in types for kind in row]) if types else torch.zeros_like(ids)

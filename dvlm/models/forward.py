@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dvlm.models.attention import NAME as PACKED_SDPA
+from dvlm.models.pixels import floats
 from dvlm.values import Batch
 
 
@@ -21,7 +22,7 @@ def image_features(model: Any, batch: Batch) -> dict[str, Any] | None:
     if batch.pixel_values is None:
         return None
     inner = core(model).model
-    pixels = batch.pixel_values.to(next(inner.visual.parameters()).dtype)
+    pixels = floats(batch.pixel_values).to(next(inner.visual.parameters()).dtype)
     return {"image": inner.get_image_features(pixels, batch.image_grid_thw, return_dict=True)}
 
 

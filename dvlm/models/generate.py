@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dvlm.models.forward import core
+from dvlm.models.pixels import floats
 from dvlm.values import Sample
 
 
@@ -21,8 +22,11 @@ def answer(model: Any, tokenizer: Any, samples: Sequence[Sample], *, max_new_tok
         prompts = [_prompt_length(sample) for sample in samples]
         device = next(core(model).parameters()).device
         batch = _prompts(samples, prompts, tokenizer.pad_token_id)
+        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = floats(inputs["pixel_values"])
         out = core(model).generate(
-            **{name: tensor.to(device) for name, tensor in batch.items()},
+            **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             temperature=None,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from dvlm.config import ModelConfig
-from dvlm.models import attention, tiny
+from dvlm.models import attention, pixels, tiny
 from dvlm.values import InputError
 
 TINY = "tiny"
@@ -59,6 +59,7 @@ def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | 
         raise InputError(
             f"model.model: no processor in {model}: expected a Qwen3VLProcessor, got {type(processor).__name__}"
         )
+    pixels.check(processor.image_processor)
     size = dict(processor.image_processor.size)
     size = {key: value for key, value in size.items() if value is not None}
     size |= {"shortest_edge": min_pixels} if min_pixels else {}

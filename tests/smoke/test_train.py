@@ -20,6 +20,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm import assembly
 from dvlm.config.compose import compose
+from dvlm.models.pixels import floats
 from dvlm.models.tiny import prepare
 from dvlm.train import train
 from dvlm.values import InputError
@@ -91,7 +92,7 @@ def test_the_logged_validation_is_what_plain_logits_give(gkd, tiny):
             "input_ids": sample.input_ids[None],
             "attention_mask": torch.ones_like(sample.input_ids)[None],
             "mm_token_type_ids": sample.mm_token_type_ids[None],
-            "pixel_values": sample.pixel_values,
+            "pixel_values": floats(sample.pixel_values),
             "image_grid_thw": sample.image_grid_thw,
         }
         with model.disable_adapter():

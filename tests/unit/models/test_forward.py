@@ -15,6 +15,7 @@ from dvlm.config import ModelConfig, TunerConfig
 from dvlm.data.collate import collate
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.models import forward, load, tuning
+from dvlm.models.pixels import floats
 from dvlm.values import Batch, Sample
 
 Collate = Callable[..., Batch]
@@ -72,7 +73,7 @@ def wanted(model, samples) -> torch.Tensor:
                 input_ids=sample.input_ids[None],
                 attention_mask=torch.ones_like(sample.input_ids)[None],
                 mm_token_type_ids=sample.mm_token_type_ids[None],
-                pixel_values=sample.pixel_values,
+                pixel_values=floats(sample.pixel_values),
                 image_grid_thw=sample.image_grid_thw,
             )
         rows.append(out.last_hidden_state[0, :-1][sample.labels[1:] != -100])

@@ -9,6 +9,7 @@ from support import small_config
 from dvlm import assembly
 from dvlm.learning.losses import LossHead
 from dvlm.models import generate, load
+from dvlm.models.pixels import floats
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_greedy_answers_are_the_likeliest_tokens(model, data):
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 mm_token_type_ids=types,
-                pixel_values=sample.pixel_values,
+                pixel_values=floats(sample.pixel_values),
                 image_grid_thw=sample.image_grid_thw,
                 use_cache=False,
             )
