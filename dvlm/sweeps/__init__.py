@@ -1,0 +1,1 @@
+"""Sweeps: what runs and sweeps say of themselves on disk, who holds a run directory, and how jobs are started."""
