@@ -30,6 +30,7 @@ BELOW = {
     "data": {"geometry", "values", "augmentation", "config", "drawing"},
     "models": {"config", "values"},
     "learning": {"models", "config", "values"},
+    "metrics": {"geometry", "values"},
     "inference": {"data", "models", "geometry", "values", "augmentation", "config", "drawing"},
 }
 

@@ -1,0 +1,1 @@
+"""Scores of captions: matching by geometry, descriptions, summaries, confidence intervals, box AP. No torch."""
