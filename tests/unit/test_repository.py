@@ -178,8 +178,11 @@ def test_every_requirement_has_a_range():
 def test_third_party_imports_are_required():
     """Whatever dvlm/ imports at all is installed with it, or with an extra."""
     modules = {"cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml"}
+    modules |= {"faster_coco_eval": "faster-coco-eval", "wandb_workspaces": "wandb-workspaces"}
+    modules |= {"compressed_tensors": "compressed-tensors"}
     through_others = {"pyyaml": "omegaconf"}  # a requirement of it
-    listed = [*requirements("options", "install_requires"), *requirements("options.extras_require", "gpu")]
+    extras = [("options.extras_require", name) for name in ("gpu", "quantize", "vllm")]
+    listed = [line for key in [("options", "install_requires"), *extras] for line in requirements(*key)]
     names = {re.split("[=<>]", line)[0] for line in listed}
     found = {}
     for file, tree in TREES.items():
