@@ -116,6 +116,7 @@ class Sample:
 
     `input_ids`, `labels`, `mm_token_type_ids` (L,); `rope` (3, L) M-RoPE positions; `pixel_values` (P, D) uint8,
     which `models.pixels` normalises; `image_grid_thw` (I, 3); `answer` and `drawn` are kept for pictures and metrics.
+    `coordinates` (L,) bool marks the supervised tokens that are digits of coordinates; None stands for no such token.
     """
 
     turn: Turn
@@ -127,6 +128,28 @@ class Sample:
     image_grid_thw: Tensor | None
     drawn: tuple[Drawn, ...]
     answer: str
+    coordinates: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked, ready to be answered: one row without padding, up to where the answer begins.
+
+    `input_ids`, `mm_token_type_ids` (L,); `pixel_values` (P, D) uint8; `image_grid_thw` (I, 3).
+    """
+
+    input_ids: Tensor
+    mm_token_type_ids: Tensor
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote: `ids` (n,) on the CPU, the end token the last of them where it `finished`."""
+
+    ids: Tensor
+    finished: bool
 
 
 @dataclass(frozen=True)
