@@ -1,0 +1,136 @@
+"""Grammars of answers: what they accept, and that nothing else can be written, whatever the scores."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from dvlm.data import answers
+from dvlm.data.messages import Prompts
+from dvlm.inference.grammar import Limits, answer_grammar, verdict_grammar, whole_numbers
+from dvlm.inference.structure import Structure, accepts
+from dvlm.values import InputError, Mode
+
+SIZES = [(640, 57), (1000, 9)]
+LIMITS = Limits(max_objects=3, max_line_points=4, max_desc_chars=6)
+
+
+def dense(*objects: dict[str, object], second: list[object] | None = None) -> str:
+    return json.dumps({"图片_1": list(objects), "图片_2": second or []}, ensure_ascii=False)
+
+
+def box(*flat: int, desc: str = "线缆") -> dict[str, object]:
+    return {"bbox_2d": list(flat), "desc": desc}
+
+
+def held(text: str, norm: str = "norm1000", mode: Mode = Mode.DENSE) -> bool:
+    return accepts(answer_grammar(mode, SIZES, norm, LIMITS), text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top", [0, 7, 9, 10, 57, 100, 109, 640, 999, 1000, 1919])
+def test_whole_numbers(top):
+    grammar = f"root ::= {whole_numbers(top)}"
+    tried = [*range(min(top, 40) + 1), *range(max(0, top - 30), top + 1), top + 1, top + 9, 10 * top + 1]
+    assert [n for n in tried if accepts(grammar, str(n)) != (n <= top)] == []
+    assert not accepts(grammar, "01")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        dense(),
+        dense(box(0, 0, 1000, 1000), second=[{"line": [1, 2, 3, 4, 5, 6, 7, 8], "desc": ""}]),
+        dense({"quad": [1, 2, 3, 4, 5, 6, 7, 8], "desc": 'a"b\\c\n'}),
+    ],
+)
+def test_what_the_training_data_writes_is_accepted(text):
+    assert held(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        dense(box(0, 0, 1001, 5)),
+        dense(box(0, 0, 5)),
+        dense({"quad": [1, 2, 3, 4], "desc": ""}),
+        dense({"line": [1, 2], "desc": ""}),
+        dense({"line": [1, 2] * 5, "desc": ""}),
+        dense({"bbox_2d": [1, 2, 3, 4], "quad": [1] * 8, "desc": ""}),
+        dense(box(1, 2, 3, 4, desc="七个汉字是太多")),
+        dense(*[box(1, 2, 3, 4)] * 4),
+        json.dumps({"图片_2": [], "图片_1": []}, ensure_ascii=False),
+        json.dumps({"图片_1": []}, ensure_ascii=False),
+        dense() + " ",
+        dense().replace(", ", ",  "),
+        dense(box(-1, 2, 3, 4)),
+        dense(box(1, 2, 3, 4)).replace("1,", "1.0,"),
+    ],
+)
+def test_everything_else_is_not(text):
+    assert not held(text)
+
+
+def test_pixels_end_with_their_own_image():
+    line = {"line": [1000, 9, 0, 0], "desc": ""}
+    assert held(dense(box(0, 0, 640, 57), second=[line]), norm="none")
+    assert not held(dense(line), norm="none")
+
+
+def test_summaries_are_not_empty():
+    assert held(json.dumps({"图片_1": "线缆×2", "图片_2": "x"}, ensure_ascii=False), mode=Mode.SUMMARY)
+    assert not held(json.dumps({"图片_1": "", "图片_2": "x"}, ensure_ascii=False), mode=Mode.SUMMARY)
+
+
+def test_verdicts_have_two_lines():
+    grammar = verdict_grammar("通过", "不通过", "理由: ", 10)
+    assert accepts(grammar, "不通过\n理由: 缺少标签")
+    for text in ("通过", "通过\n理由: ", "通过\n理由: a\nb", "好\n理由: a", "通过\n理由: 01234567890"):
+        assert not accepts(grammar, text)
+
+
+@pytest.mark.parametrize(("mode", "norm"), [(Mode.DENSE, "norm1000"), (Mode.DENSE, "none"), (Mode.SUMMARY, "norm1000")])
+def test_whatever_the_scores_every_answer_is_valid(tiny, mode, norm):
+    """Random scores for the tiny tokenizer, eight rows at a time, on a head that is padded beyond its words."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    words = len(tokenizer) + 5
+    structure = Structure(tokenizer, words)
+    prompts = Prompts("u", "d", "s", norm, "file")
+    random = torch.Generator().manual_seed(0)
+    rows = 8
+    holder = structure.hold([answer_grammar(mode, SIZES, norm, LIMITS)] * rows)
+    ids = torch.zeros(rows, 1, dtype=torch.long)
+    ended = torch.zeros(rows, dtype=torch.bool)
+    for _ in range(700):
+        scores = holder(ids, torch.randn(rows, words, generator=random))
+        chosen = torch.where(ended, tokenizer.pad_token_id, scores.argmax(-1))
+        ended |= chosen == tokenizer.eos_token_id
+        ids = torch.cat([ids, chosen[:, None]], 1)
+        if ended.all():
+            break
+    assert ended.all()
+    texts = tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+    assert len(set(texts)) > 1
+    for text in texts:
+        assert accepts(answer_grammar(mode, SIZES, norm, LIMITS), text)
+        value = json.loads(text)
+        assert list(value) == ["图片_1", "图片_2"]
+        if mode is Mode.SUMMARY:
+            assert all(value.values())
+            continue
+        try:
+            answers.parse(text, SIZES, prompts)
+        except InputError as error:
+            assert "x1 <= x2" in str(error)  # noqa: PT017
+
+
+def test_a_row_that_was_not_held_is_noticed(tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    holder = Structure(tokenizer, len(tokenizer)).hold([answer_grammar(Mode.DENSE, SIZES, "norm1000", LIMITS)])
+    scores = torch.from_numpy(np.zeros((1, len(tokenizer)), np.float32))
+    holder(torch.zeros(1, 1, dtype=torch.long), scores)
+    with pytest.raises(RuntimeError, match="masked"):
+        holder(torch.tensor([[0, tokenizer("[")["input_ids"][0]]]), scores)
