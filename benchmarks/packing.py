@@ -20,7 +20,7 @@ import torch
 
 from dvlm.config import ModelConfig, OptimConfig, RlhfConfig, TunerConfig
 from dvlm.data.collate import collate
-from dvlm.data.plan import best_fit
+from dvlm.data.packing import fewest
 from dvlm.learning.module import SFTModule
 from dvlm.models import load, tuning
 from dvlm.models.tiny import prepare
@@ -57,7 +57,7 @@ def batches(rows: np.ndarray, vocabulary: int, layout: int) -> list[Batch]:
     """The micro-batches of one pass over the samples."""
     samples = [sample(i, *map(int, row), vocabulary) for i, row in enumerate(rows)]
     if layout == PACKED:
-        groups = best_fit(rows[:, 0], np.arange(len(rows)), MAX_LENGTH)
+        groups = fewest(rows[:, 0], np.arange(len(rows)), MAX_LENGTH)
     else:
         groups = [list(range(start, min(start + layout, len(rows)))) for start in range(0, len(rows), layout)]
     total = int(rows[:, 1].sum())
@@ -107,7 +107,7 @@ def main() -> None:
         ratio = statistics.median(times[layout]) / statistics.median(times[PACKED])
         print(f"{layout} padded rows / packed, time: {ratio:.2f}x (goal 1.30x); padding {1 - tokens / slots:.1%}")
     many = lengths(5000, 1)
-    packs = best_fit(many[:, 0], np.arange(len(many)), MAX_LENGTH)
+    packs = fewest(many[:, 0], np.arange(len(many)), MAX_LENGTH)
     print(f"packing efficiency over 5,000 turns: {many[:, 0].sum() / (len(packs) * MAX_LENGTH):.4f} (goal 0.98)")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dvlm.data.packing import fewest
 from dvlm.values import InputError, generator
 
 Lengths = NDArray[np.int64]  # (turns of an epoch, 2): tokens, supervised tokens
@@ -110,31 +111,10 @@ def _groups(
     rows: Lengths, indices: NDArray[np.int64], max_length: int, samples_per_pack: int, packing: bool
 ) -> Iterator[list[int]]:
     if packing:
-        yield from best_fit(rows[:, 0], indices, max_length)
+        yield from fewest(rows[:, 0], indices, max_length)
         return
     for start in range(0, len(indices), samples_per_pack):
         yield [int(i) for i in indices[start : start + samples_per_pack]]
-
-
-def best_fit(tokens: NDArray[np.int64], indices: NDArray[np.int64], max_length: int) -> list[list[int]]:
-    """Best-fit decreasing: the longest sample first, each into the fullest pack that still takes it.
-
-    Packs are kept by their free space, and the bits of one integer say which free spaces occur, so that the best fit is
-    a shift and a lowest set bit.
-    """
-    by_space: list[list[list[int]]] = [[] for _ in range(max_length + 1)]
-    occurring = 0
-    for index in sorted(indices.tolist(), key=lambda i: (-tokens[i], i)):
-        need = int(tokens[index])
-        above = occurring >> need
-        space = need + (above & -above).bit_length() - 1 if above else max_length
-        pack = by_space[space].pop() if above else []
-        if above and not by_space[space]:
-            occurring ^= 1 << space
-        pack.append(index)
-        by_space[space - need].append(pack)
-        occurring |= 1 << (space - need)
-    return sorted(sorted(pack) for packs in by_space for pack in packs)
 
 
 def _pack(epoch: int, indices: list[int], rows: Lengths) -> Pack:
