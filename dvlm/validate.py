@@ -16,19 +16,20 @@ def main() -> None:
 
 def validate(config: ValidateConfig) -> None:
     """Print every error of the training and validation files, then a table of them; exit code 1 when there is one."""
-    from dvlm.data.files import prepared, record_files
+    from dvlm.data.files import groups, prepared
     from dvlm.data.verify import bad_lines
 
     data = prepared(config.data, Path(config.cache_dir))
-    files = [Path(file) for file in record_files(data)]
+    files = groups(data)
     by_field: Counter[str] = Counter()
-    for file in files:
-        for error in bad_lines(file, data):
+    for file, group in files:
+        for error in bad_lines(file, group):
             print(error)
             by_field[getattr(error, "field", "file")] += 1
     for field, count in by_field.most_common():
         print(f"{count:8}  {field}")
-    print(f"{by_field.total()} error{'' if by_field.total() == 1 else 's'} in {', '.join(map(str, files))}")
+    names = ", ".join(str(file) for file, _ in files)
+    print(f"{by_field.total()} error{'' if by_field.total() == 1 else 's'} in {names}")
     raise SystemExit(1 if by_field else 0)
 
 

@@ -15,7 +15,10 @@ from dvlm.values import Batch, Sample, Telemetry
 def collate(
     samples: Sequence[Sample], *, packing: bool, pad_id: int, supervised_in_step: int, pack: int, filler: bool = False
 ) -> Batch:
-    """One micro-batch. The first token of a sample has no label: nothing of the sample predicts it."""
+    """One micro-batch. The first token of a sample has no label: nothing of the sample predicts it.
+
+    A `filler` has no label at all, and no telemetry: its images train nothing.
+    """
     labels = [_labels(sample, filler) for sample in samples]
     text = [torch.arange(len(sample.input_ids))[None] for sample in samples]
     positions = [torch.cat([t, sample.rope]) for t, sample in zip(text, samples, strict=True)]
@@ -49,7 +52,7 @@ def collate(
         image_grid_thw=torch.cat(grids) if grids else None,
         places=tuple(sample.turn.place for sample in samples),
         groups=tuple(_groups(sample) for sample in samples),
-        telemetry=sum((_telemetry(sample) for sample in samples), Telemetry(slots=ids.numel(), tokens=sum(lengths))),
+        telemetry=Telemetry() if filler else sum(map(_telemetry, samples), Telemetry(ids.numel(), sum(lengths))),
         supervised_in_step=supervised_in_step,
         pack=pack,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dvlm.config import DataConfig
+from dvlm.config import DataConfig, SourceConfig
 from dvlm.data import demo
 from dvlm.values import InputError
 
@@ -29,8 +29,21 @@ def prepared(data: DataConfig, cache: Path) -> DataConfig:
 
 def record_files(data: DataConfig) -> list[str]:
     """Every file that a run reads records from, validation last."""
-    named = [data.train_jsonl, *(source.train_jsonl for source in data.sources), data.val_jsonl]
-    return [file for file in named if file]
+    return [str(file) for file, _ in groups(data)]
+
+
+def own(data: DataConfig, source: SourceConfig) -> DataConfig:
+    """The `data` group as one source sees it: its own settings where it has them."""
+    names = ("summary_ratio", "user_prompt", "system_prompt_dense", "system_prompt_summary")
+    given = {name: getattr(source, name) for name in names if getattr(source, name) is not None}
+    return replace(data, **given)
+
+
+def groups(data: DataConfig) -> list[tuple[Path, DataConfig]]:
+    """Every file that a run reads records from, validation last, and the `data` group as the file sees it."""
+    sources = [(source.train_jsonl, own(data, source)) for source in data.sources]
+    named = [(data.train_jsonl, data), *sources, (data.val_jsonl, data)]
+    return [(Path(file), group) for file, group in named if file]
 
 
 def _absolute(file: str | None) -> str | None:

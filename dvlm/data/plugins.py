@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dvlm.config import DataConfig
 from dvlm.values import Dialogue, InputError, Record
 
 Part = Record | Dialogue
@@ -31,6 +32,11 @@ def function(key: str, name: str) -> Callable[..., Any]:
     return found
 
 
+def functions(data: DataConfig) -> list[Preprocessor]:
+    """The preprocessors that the `data` group names, in order."""
+    return [function("data.preprocessors", name) for name in data.preprocessors]
+
+
 def identity(each: Callable[..., Any]) -> str:
     """Name of a function and digest of the file that it stands in: what tells two versions of it apart."""
     file = Path(inspect.getfile(inspect.unwrap(each)))
@@ -48,7 +54,7 @@ class Preprocessed(Sequence[Part]):
     def __init__(self, parts: Sequence[Part], functions: Sequence[Preprocessor]) -> None:
         self.parts, self.functions = parts, tuple(functions)
         self.dropped = dict.fromkeys((_name(each) for each in functions), 0)
-        kept = (index for index in range(len(parts)) if self._apply(parts[index], count=True) is not None)
+        kept = (index for index, part in enumerate(parts) if preprocess(part, self.functions, self.dropped) is not None)
         self.kept = np.fromiter(kept, np.int64)
         if not len(self.kept):
             raise InputError(f"the preprocessors drop every one of {len(parts)} records: {self.dropped}")
@@ -62,17 +68,19 @@ class Preprocessed(Sequence[Part]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._apply(self.parts[int(self.kept[index])])
+        return preprocess(self.parts[int(self.kept[index])], self.functions)
 
-    def _apply(self, part: Any, *, count: bool = False) -> Any:
-        for each in self.functions:
-            after = _call(each, part)
-            if after is None:
-                if count:
-                    self.dropped[_name(each)] += 1
-                return None
-            part = after
-        return part
+
+def preprocess(part: Part, functions: Sequence[Preprocessor], dropped: dict[str, int] | None = None) -> Part | None:
+    """`part` after every function; None where one drops it, which `dropped` counts by its name."""
+    for each in functions:
+        after = _call(each, part)
+        if after is None:
+            if dropped is not None:
+                dropped[_name(each)] += 1
+            return None
+        part = after
+    return part
 
 
 def _call(each: Preprocessor, part: Part) -> Part | None:

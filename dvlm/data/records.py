@@ -73,17 +73,22 @@ def _loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
 
 
 class RecordError(InputError):
-    """A bad line of a JSONL file; `field` is what is wrong in it, indices left out: `objects.desc`."""
+    """A bad line of a JSONL file; `field` is what is wrong in it, indices left out: `objects.desc`.
+
+    `others` are the errors of the line's other bad objects.
+    """
+
+    others: tuple[RecordError, ...] = ()
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = re.sub(r"\[\d+\]", "", field)
 
 
-def failing(file: Path, line: int) -> Callable[[str, Any, str], InputError]:
+def failing(file: Path, line: int) -> Callable[[str, Any, str], RecordError]:
     """What builds this line's errors: fail(field, value, expected)."""
 
-    def fail(field: str, value: Any, expected: str) -> InputError:
+    def fail(field: str, value: Any, expected: str) -> RecordError:
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         # One line an error, whatever the value holds.
         shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown[:SHOWN])
@@ -142,13 +147,19 @@ def _text(field: str, value: Any, fail: Callable[..., InputError]) -> str:
 def _objects(objects: Any, width: int, height: int, fail: Callable[..., InputError]) -> Annotation:
     if not isinstance(objects, list):
         raise fail("objects", objects, "a list")
-    shapes, descs = [], []
+    shapes, descs, bad = [], [], []
     for index, item in enumerate(objects):
         name = f"objects[{index}]"
-        if not isinstance(item, dict):
-            raise fail(name, item, "an object with one geometry and a desc")
-        shapes.append(_shape(name, item, fail))
-        descs.append(_text(f"{name}.desc", item.get("desc"), fail))
+        try:
+            if not isinstance(item, dict):
+                raise fail(name, item, "an object with one geometry and a desc")
+            shapes.append(_shape(name, item, fail))
+            descs.append(_text(f"{name}.desc", item.get("desc"), fail))
+        except RecordError as error:
+            bad.append(error)
+    if bad:
+        bad[0].others = tuple(bad[1:])
+        raise bad[0]
     return Annotation(width, height, Shapes.build(shapes), tuple(descs))
 
 

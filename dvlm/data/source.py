@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dvlm.augmentation.pipeline import Pipeline
-from dvlm.config import DataConfig, SourceConfig
+from dvlm.config import DataConfig
 from dvlm.data import plugins, verify
 from dvlm.data.encode import Encoder
+from dvlm.data.files import own
 from dvlm.data.index import RecordFile
 from dvlm.data.line import Line
 from dvlm.data.messages import Prompts
@@ -44,13 +45,6 @@ def validation(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, se
     return build_line(Path(data.val_jsonl), data, augmentation=augmentation, encoder=encoder, seed=seed)
 
 
-def own(data: DataConfig, source: SourceConfig) -> DataConfig:
-    """The `data` group as one source sees it: its own settings where it has them."""
-    names = ("summary_ratio", "user_prompt", "system_prompt_dense", "system_prompt_summary")
-    given = {name: getattr(source, name) for name in names if getattr(source, name) is not None}
-    return replace(data, **given)
-
-
 def _check_names(data: DataConfig) -> None:
     """Sources stand beside modes in the names of metrics: `sft_loss/<name>`."""
     for index, each in enumerate(data.sources):
@@ -79,7 +73,7 @@ def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder:
 
 def _preprocessed(records: RecordFile, data: DataConfig) -> Sequence[Record | Dialogue]:
     """What the preprocessors leave of the records; the log says how many each of them dropped."""
-    functions = [plugins.function("data.preprocessors", name) for name in data.preprocessors]
+    functions = plugins.functions(data)
     if not functions:
         return records
     parts = plugins.Preprocessed(records, functions)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dvlm.config import DataConfig
-from dvlm.data import images
+from dvlm.data import images, plugins
 from dvlm.data.parallel import in_parallel
-from dvlm.data.records import check_kind, failing, lines, parse
+from dvlm.data.records import RecordError, check_kind, failing, lines, parse
 from dvlm.values import Dialogue, InputError, Record
 
 AUTO_FULL = 2000
@@ -44,7 +44,11 @@ def decodes(config: DataConfig, count: int) -> bool:
 
 
 def bad_lines(file: Path, config: DataConfig) -> Iterator[InputError]:
-    """Every error of a JSONL file, line by line; an unreadable file is one error. Many lines are read in parallel."""
+    """Every error of a JSONL file, line by line; an unreadable file is one error. Many lines are read in parallel.
+
+    What the preprocessors of `config` drop has to be readable, no more.
+    """
+    functions = plugins.functions(config)
     try:
         numbered = list(lines(file))
     except InputError as error:
@@ -53,7 +57,7 @@ def bad_lines(file: Path, config: DataConfig) -> Iterator[InputError]:
     if not numbered:
         yield InputError(f"{file}: no records: the file is empty")
     kind = _first_kind(file, numbered)
-    check_chunk = partial(_chunk_errors, file, config, kind, decodes(config, len(numbered)))
+    check_chunk = partial(_chunk_errors, file, config, kind, functions, decodes(config, len(numbered)))
     chunks = [numbered[start : start + CHUNK] for start in range(0, len(numbered), CHUNK)]
     for found in in_parallel(check_chunk, chunks):
         yield from found
@@ -69,17 +73,24 @@ def _first_kind(file: Path, numbered: list[tuple[int, bytes]]) -> type:
 
 
 def _chunk_errors(
-    file: Path, config: DataConfig, kind: type, full: bool, numbered: list[tuple[int, bytes]]
+    file: Path,
+    config: DataConfig,
+    kind: type,
+    functions: Sequence[plugins.Preprocessor],
+    full: bool,
+    numbered: list[tuple[int, bytes]],
 ) -> list[InputError]:
     found: list[InputError] = []
     for line, raw in numbered:
         try:
-            part = parse(file, line, raw)
-            check_kind(part, kind)
+            read = parse(file, line, raw)
+            check_kind(read, kind)
+            part = plugins.preprocess(read, functions)
         except InputError as error:
-            found.append(error)
+            found += [error, *(error.others if isinstance(error, RecordError) else ())]
             continue
-        found += errors(part, config, full=full)
+        if part is not None:
+            found += errors(part, config, full=full)
     return found
 
 

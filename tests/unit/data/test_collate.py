@@ -7,7 +7,7 @@ import torch
 
 from dvlm.data.collate import collate
 from dvlm.data.encode import IGNORED
-from dvlm.values import Mode, Record, Sample, Turn
+from dvlm.values import Mode, Record, Sample, Telemetry, Turn
 
 PAD = 99
 
@@ -103,6 +103,8 @@ def test_a_filler_has_no_label(packing):
     assert (filler.labels == IGNORED).all()
     assert filler.input_ids.equal(batch(packing=packing).input_ids)
     assert filler.pixel_values is not None
+    assert batch(packing=packing).telemetry.slots > 0
+    assert filler.telemetry == Telemetry()
 
 
 @pytest.mark.parametrize("packing", [True, False])

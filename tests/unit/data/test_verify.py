@@ -1,13 +1,16 @@
 """What must hold before training: images that are there and fit their records, and records that fit their mode."""
 
 import json
+from dataclasses import replace
 
 import datakit
 import numpy as np
 import pytest
 from PIL import Image
 
+from dvlm.config import SourceConfig
 from dvlm.data import verify
+from dvlm.data.files import groups
 from dvlm.data.index import RecordFile
 from dvlm.values import InputError
 
@@ -151,6 +154,47 @@ def test_every_bad_line_is_listed(tmp_path):
         ["8", "objects[0].bbox_2d"],
         ["8", "objects[1].line"],
     ]
+
+
+def test_each_bad_object_of_a_record_is_listed(tmp_path):
+    good = {"bbox_2d": [4, 5, 30, 40], "desc": "a"}
+    objects = [{"bbox_2d": [4, 5], "desc": "a"}, good, "b", {"quad": [1] * 7, "desc": "c"}, good | {"desc": " "}]
+    file = datakit.write(tmp_path / "a.jsonl", datakit.row(objects=objects), datakit.row())
+    listed = list(verify.bad_lines(file, datakit.config()))
+    names = ["objects[0].bbox_2d", "objects[2]", "objects[3].quad", "objects[4].desc"]
+    assert [str(error).removeprefix(f"{file}:1: ").split(": ")[0] for error in listed] == names
+    assert [error.field for error in listed] == ["objects.bbox_2d", "objects", "objects.quad", "objects.desc"]
+
+
+def with_summary(record):
+    """A preprocessor: leaves out what has none."""
+    return record if record.summary else None
+
+
+def wide(record):
+    return replace(record, width=record.width + 1)
+
+
+def test_each_file_is_checked_as_training_sees_it(tmp_path):
+    """By its source's own ratio, and after the preprocessors."""
+    rows = (datakit.row(), datakit.row(summary=None), datakit.row(objects=None))
+    named = {name: str(datakit.write(tmp_path / f"{name}.jsonl", *rows)) for name in ("a", "b")}
+    sources = [
+        SourceConfig(name, file, summary_ratio=ratio)
+        for (name, file), ratio in zip(named.items(), (0.5, 1.0), strict=True)
+    ]
+
+    def listed(*preprocessors):
+        names = [f"{__name__}:{name}" for name in preprocessors]
+        data = datakit.config(train_jsonl=None, val_jsonl=named["a"], sources=sources, preprocessors=names)
+        errors = (error for file, group in groups(data) for error in verify.bad_lines(file, group))
+        return [str(error).removeprefix(f"{tmp_path}/").split(": ")[:2] for error in errors]
+
+    val = [["a.jsonl:3", "objects"]]
+    both = [["a.jsonl:2", "summary"], ["a.jsonl:3", "objects"], ["b.jsonl:2", "summary"]]
+    assert listed() == both + val
+    assert listed("with_summary") == val + val
+    assert [field for _, field in listed("with_summary", "wide")].count("width, height") == 6
 
 
 @pytest.mark.parametrize(("name", "reason"), [("none.jsonl", "cannot be read"), ("empty.jsonl", "no records")])
