@@ -7,6 +7,7 @@ from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.preview import PreviewConfig
+from dvlm.config.report import ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ExportConfig, ValidateConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
@@ -26,6 +27,7 @@ __all__ = [
     "OpConfig",
     "OptimConfig",
     "PreviewConfig",
+    "ReportConfig",
     "RlhfConfig",
     "SchedulerKwargs",
     "SourceConfig",

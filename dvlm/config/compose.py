@@ -111,7 +111,8 @@ def to_object(node: DictConfig) -> Any:
     try:
         return OmegaConf.to_object(node)
     except MissingMandatoryValue as error:
-        raise InputError(f"{error.full_key} has no value; give {error.full_key}=<value>") from error
+        key = keys.spelling(schema, str(error.full_key))
+        raise InputError(f"{key} has no value; give {key}=<value>") from error
     except OmegaConfBaseException as error:
         raise InputError(explain(error)) from error
     except ValueError as error:

@@ -51,6 +51,11 @@ def knob_paths(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]
             yield from knob_paths(nested[item.name], f"{key}.")
 
 
+def spelling(schema: type, name: str) -> str:
+    """How a command line writes a knob of the root: its name, unless that is kept for a config group."""
+    return next((item.metadata.get("spelled") or name for item in fields(schema) if item.name == name), name)
+
+
 def nearest_key(key: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`: a key of the same name in another group, or one that looks alike; else what there is."""
     group, _, name = key.rpartition(".")

@@ -9,12 +9,13 @@ from math import isfinite
 from typing import Any
 
 
-def knob(default: Any, doc: str, unit: str = "", *, path: bool = False, text: bool = False) -> Any:
+def knob(default: Any, doc: str, unit: str = "", *, path: bool = False, text: bool = False, spelled: str = "") -> Any:
     """A dataclass field with its meaning and unit.
 
     `path` marks a file or directory, `text` any other value that may hold every character: command lines quote both.
+    `spelled` is its name on the command line where that is the name of a config group, which Hydra keeps to itself.
     """
-    metadata = {"doc": doc, "unit": unit, "path": path, "text": path or text}
+    metadata = {"doc": doc, "unit": unit, "path": path, "text": path or text, "spelled": spelled}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -55,4 +56,5 @@ def check_paths(prefix: str, config: Any) -> None:
     """Raise ValueError for an empty path knob of the dataclass `config`: it would stand for the working directory."""
     for item in fields(config):
         if item.metadata.get("path") and getattr(config, item.name) == "":
-            raise ValueError(f"{prefix}{item.name} is empty, expected a path, or null where there is none")
+            name = item.metadata.get("spelled") or item.name
+            raise ValueError(f"{prefix}{name} is empty, expected a path, or null where there is none")

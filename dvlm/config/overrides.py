@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
@@ -28,10 +29,18 @@ def quoted_paths(overrides: list[str], schema: type, *, multirun: bool) -> list[
     """Quote the values of path and text knobs, so that they may hold Chinese, spaces, `=`, `,`, brackets and quotes.
 
     Left as they are: a value in quotes of its own, `null`, and an interpolation `${...}` inside a value. Under multirun
-    a comma separates the values of a sweep, so a path with commas needs quotes of its own there.
+    a comma separates the values of a sweep, so a path with commas needs quotes of its own there. A knob that is
+    spelled otherwise on the command line gets its name.
     """
+    overrides = [_named(override, schema) for override in overrides]
     texts = {*HYDRA_PATHS, *(key for key, item in keys.knob_paths(schema) if item.metadata.get("text"))}
     return [_quoted(override, texts, multirun) for override in overrides]
+
+
+def _named(override: str, schema: type) -> str:
+    spelled, equals, value = override.partition("=")
+    name = next((item.name for item in fields(schema) if item.metadata.get("spelled") == spelled != ""), None)
+    return f"{name}{equals}{value}" if name and equals else override
 
 
 def _quoted(override: str, texts: set[str], multirun: bool) -> str:

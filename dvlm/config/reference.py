@@ -33,6 +33,11 @@ EXAMPLES = {
         "python -m dvlm.split input=all.jsonl output=split val=0.1 group_by=folder",
         r"python -m dvlm.split input=all.jsonl output=split group_by='site(\d+)_'",
     ),
+    "report": (
+        "python -m dvlm.report sweep=outputs/sweeps/<name>",
+        "python -m dvlm.report sweep=outputs/sweeps/<name> baseline=outputs/sft/<run> max_kl=0.05",
+        "python -m dvlm.report sweep=outputs/sweeps/<name> watch=true",
+    ),
 }
 
 
@@ -50,7 +55,7 @@ def help_text(verb: str) -> str:
             *_choice_lines("experiment", "+"),
         ]
     lines += ["", "Knobs of the root:", ""]
-    lines += [f"  {f'{item.name}={_default(item)}':28} {_meaning(item)}" for item in _leaves(schema)]
+    lines += [f"  {f'{_spelling(item)}={_default(item)}':28} {_meaning(item)}" for item in _leaves(schema)]
     lines += ["", "Every knob with unit and default: docs/configuration.md; the composed config: --cfg job"]
     return "\n".join([*lines, "", "Examples:", *(f"  {example}" for example in EXAMPLES[verb])])
 
@@ -95,12 +100,16 @@ def _table(prefix: str, schema: type) -> list[str]:
 
 def _row(prefix: str, item: Field[Any]) -> str:
     meaning = _meaning(item).replace("|", "\\|")
-    return f"| `{prefix}{item.name}` | `{_default(item)}` | {item.metadata.get('unit', '')} | {meaning} |"
+    return f"| `{prefix}{_spelling(item)}` | `{_default(item)}` | {item.metadata.get('unit', '')} | {meaning} |"
 
 
 def _leaves(schema: type) -> list[Field[Any]]:
     nested = groups_of(schema)
     return [item for item in fields(schema) if item.name not in nested or item.metadata.get("doc")]
+
+
+def _spelling(item: Field[Any]) -> str:
+    return str(item.metadata.get("spelled") or item.name)
 
 
 def _default(item: Field[Any]) -> str:

@@ -8,6 +8,7 @@ from dvlm.config.data import DataConfig
 from dvlm.config.knob import check_paths, group, knob, one_of
 from dvlm.config.model import DTYPES
 from dvlm.config.preview import PreviewConfig
+from dvlm.config.report import ReportConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
 
@@ -46,4 +47,5 @@ ROOTS: dict[str, type] = {
     "export": ExportConfig,
     "convert": ConvertConfig,
     "split": SplitConfig,
+    "report": ReportConfig,
 }

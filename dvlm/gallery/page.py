@@ -9,24 +9,22 @@ from numpy.typing import NDArray
 
 from dvlm import drawing
 from dvlm.gallery import markup
+from dvlm.gallery.document import document
 from dvlm.gallery.histogram import histogram
 from dvlm.gallery.markup import Html, section, tag
-from dvlm.gallery.style import STYLE
 from dvlm.gallery.survey import Objects, Survey
 from dvlm.geometry.shapes import Kind
 
 MOST_TYPES = 40
 PADDING = "What a pack leaves free is never computed; the free cells of padded rows are."
-# A browser that reads this loads nothing and runs nothing, whatever the data says.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, origin: Sequence[tuple[str, str]], notice: str, survey: Survey, cards: Iterable[Html]) -> str:
     """One HTML document. `origin` says what was read and how; `notice` is what a person must see first, or empty."""
     figures = (tag("div", tag("b", value), tag("span", name)) for name, value in key_figures(survey))
     lengths = survey.lengths[:, 0]
-    body = tag(
-        "body",
+    return document(
+        title,
         tag("h1", title),
         tag("p", "What training will see: the same pairs, draws and texts as in a run of this seed.", class_="lead"),
         tag("p", notice, class_="notice") if notice else "",
@@ -45,7 +43,6 @@ def page(title: str, origin: Sequence[tuple[str, str]], notice: str, survey: Sur
         section("Objects by type", *_types(survey.objects)),
         section("Turns", tag("p", "A click on a picture enlarges it.", class_="note"), *cards),
     )
-    return "<!doctype html>\n" + tag("html", _head(title), body, lang="en") + "\n"
 
 
 def key_figures(survey: Survey) -> list[tuple[str, str]]:
@@ -61,17 +58,6 @@ def key_figures(survey: Survey) -> list[tuple[str, str]]:
         ("padded instead", f"{survey.padded_share:.1%}"),
         ("turns dropped", f"{plan['dropped']:,}"),
     ]
-
-
-def _head(title: str) -> Html:
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
 
 
 def _spread(lengths: NDArray[np.int64]) -> Html:

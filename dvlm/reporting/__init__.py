@@ -1,0 +1,1 @@
+"""From the run directories of a sweep to a decision: reading, ranking, figures, a page, tables."""

@@ -1,0 +1,66 @@
+"""The report as a person sees it in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dvlm.reporting import rows
+from dvlm.reporting.canvas import short, shown
+from dvlm.reporting.flags import Flag
+from dvlm.reporting.ranking import Recommendation, cost
+from dvlm.reporting.runs import SFT, Run
+from dvlm.reporting.sweep import Sweep
+
+COLOURS = {"succeeded": "green", "running": "cyan", "failed": "red", "preempted": "yellow", "pruned": "magenta"}
+
+
+def show(
+    console: Console, sweep: Sweep, flags: dict[str, list[Flag]], chosen: Recommendation | None, most: int
+) -> None:
+    """The table of the best `most` runs, failures with their last line, and the recommendation with its command."""
+    console.print(_table(sweep, flags, chosen, most))
+    for run in sweep.runs:
+        if run.state == "failed":
+            console.print(Text(f"failed  {run.name}: {run.error or 'no error was recorded'}"), soft_wrap=True)
+    if chosen is None:
+        console.print("recommended  nothing yet: no run has ended with a result")
+        return
+    console.print(Text(f"recommended  {chosen.run.name}\nbecause      {chosen.reason}"), soft_wrap=True)
+    console.print(Text(f"next         {chosen.command}"), soft_wrap=True)
+
+
+def _table(sweep: Sweep, flags: dict[str, list[Flag]], chosen: Recommendation | None, most: int) -> Table:
+    metrics = [*sweep.metrics[:2], *sweep.scores[:1]]
+    order = sorted(sweep.runs, key=lambda run: _order(run, chosen))
+    left_out = f", the best {most} of {len(order)}" if len(order) > most else ""
+    table = Table(title=f"{sweep.name}{left_out}", title_justify="left")
+    table.add_column("")
+    for key in sweep.parameters:
+        table.add_column(Text(short(key)), justify="right")
+    table.add_column("state")
+    for name in (*metrics, "step", "time", "tokens/s"):
+        table.add_column(Text(name), justify="right")
+    for run in order[:most]:
+        picked = chosen is not None and run is chosen.run
+        step = f"{run.log.last_step}/{run.steps}" if run.steps else str(run.log.last_step)
+        rate = run.tokens_per_second
+        cells = [
+            *(shown(run.parameter(key)) for key in sweep.parameters),
+            Text(run.state, style=COLOURS.get(run.state, "")),
+            *(shown(run.value(name)) for name in metrics),
+            step,
+            rows.clock(run.seconds),
+            "–" if rate is None else f"{rate:,.0f}",
+        ]
+        sign = "★" if picked else rows.mark(flags[run.name])
+        table.add_row(sign, *(cell if isinstance(cell, Text) else Text(cell) for cell in cells),
+                      style="bold" if picked else "")  # fmt: skip
+    return table
+
+
+def _order(run: Run, chosen: Recommendation | None) -> tuple[bool, float]:
+    """The recommended run first, then by sft_loss; runs without one last."""
+    value = cost(run, SFT)
+    return (chosen is None or run is not chosen.run, float("inf") if value is None else value)
