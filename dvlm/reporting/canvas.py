@@ -44,7 +44,7 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "legend.fontsize": 8.5,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         yield
 
 
@@ -85,6 +85,15 @@ def spans_decades(values: Sequence[float]) -> bool:
     (True, False, False)
     """
     return min(values) > 0 and max(values) >= 8 * min(values)
+
+
+def scale(axes: Axes, across: Sequence[float], upwards: Sequence[float]) -> None:
+    """Logarithmic axes where the numbers span decades, with plain numbers at their ticks."""
+    for axis, set_scale, known in ((axes.xaxis, axes.set_xscale, across), (axes.yaxis, axes.set_yscale, upwards)):
+        if spans_decades(known):
+            set_scale("log")
+            axis.set_major_formatter(lambda value, _: shown(value))
+            axis.set_minor_formatter(lambda value, _: "")
 
 
 def short(key: str) -> str:

@@ -24,7 +24,7 @@ SMOOTH = 12  # steps of a training curve over which its mean is drawn
 
 def pareto(sweep: Sweep, first: str, second: str, chosen: Run | None) -> bytes | None:
     """The runs by two metrics, the front as a line; None where fewer than two runs have both."""
-    runs = [run for run in sweep.runs if run.value(first) is not None and run.value(second) is not None]
+    runs = [run for run in sweep.whole if run.value(first) is not None and run.value(second) is not None]
     if len(runs) < 2:
         return None
     figure, [[axes]] = canvas.sheet(1, 1, 7.2, 4.6)
@@ -44,11 +44,10 @@ def pareto(sweep: Sweep, first: str, second: str, chosen: Run | None) -> bytes |
     if chosen is not None and chosen in runs:
         axes.scatter(*_columns([chosen], first, second), s=150, facecolors="none", edgecolors=WARM, linewidths=1.8,
                      zorder=4, label="recommended")  # fmt: skip
-    for baseline in sweep.baselines:
-        value = baseline.value(second)
-        if value is not None:
-            axes.axhline(value, color=INK, linestyle="--", linewidth=0.9, label="SFT")
-            break
+    known = [value for baseline in sweep.baselines if (value := baseline.value(second)) is not None]
+    if known:
+        height = max(known) if greater_is_better(second) else min(known)
+        axes.axhline(height, color=INK, linestyle="--", linewidth=0.9, label="SFT")
     axes.set(xlabel=_axis(first), ylabel=_axis(second))
     _colour_bar(axes, key, norm)
     axes.legend(loc="best")
@@ -65,21 +64,21 @@ def heat_maps(sweep: Sweep, metrics: Sequence[str]) -> bytes | None:
     A cell is the best of its runs; None where fewer than two numeric parameters vary.
     """
     axes_of, panel = _axes_of(sweep)
-    shown_metrics = [name for name in metrics if any(run.value(name) is not None for run in sweep.runs)]
+    shown_metrics = [name for name in metrics if any(run.value(name) is not None for run in sweep.whole)]
     if len(axes_of) < 2 or not shown_metrics:
         return None
     values = sorted({str(run.parameter(panel)) for run in sweep.runs}) if panel else [""]
     width = 1.4 + 3.4 * len(values)
     figure, grid = canvas.sheet(len(shown_metrics), len(values), width, 0.4 + 2.6 * len(shown_metrics))
     for row, metric in zip(grid, shown_metrics, strict=True):
-        known = [value for run in sweep.runs if (value := run.value(metric)) is not None]
+        known = [value for run in sweep.whole if (value := run.value(metric)) is not None]
         norm = Normalize(min(known), max(known))
-        for axes, value in zip(row, values, strict=True):
-            runs = [run for run in sweep.runs if not panel or str(run.parameter(panel)) == value]
+        for axes, panel_value in zip(row, values, strict=True):
+            runs = [run for run in sweep.whole if not panel or str(run.parameter(panel)) == panel_value]
             _heat_map(axes, runs, axes_of, metric, norm)
-            axes.set_title(metric + (f", {short(panel)} {value}" if panel else ""))
+            axes.set_title(metric + (f", {short(panel)} {panel_value}" if panel else ""))
         cmap = MAP if not greater_is_better(metric) else MAP.reversed()
-        figure.colorbar(ScalarMappable(norm, cmap), ax=row, shrink=0.9, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
+        figure.colorbar(ScalarMappable(norm, cmap), ax=row, shrink=0.9, pad=0.02)
     return canvas.png(figure)
 
 
@@ -108,9 +107,9 @@ def _heat_map(axes: Axes, runs: Sequence[Run], keys: Sequence[str], metric: str,
     if not best:
         return
     if len(across) * len(upwards) > 2 * len(best):  # sampled values: points, not cells
-        axes.scatter(*zip(*best, strict=True), c=list(best.values()), cmap=cmap, norm=norm, s=36)
-        for scale, known in ((axes.set_xscale, across), (axes.set_yscale, upwards)):
-            scale("log" if spans_decades(known) else "linear")
+        xs, ys = zip(*best, strict=True)
+        axes.scatter(xs, ys, c=list(best.values()), cmap=cmap, norm=norm, s=36)
+        canvas.scale(axes, across, upwards)
         return
     cells = np.array([[best.get((x, y), np.nan) for x in across] for y in upwards])
     axes.imshow(cells, cmap=cmap, norm=norm, origin="lower", aspect="auto")
@@ -121,7 +120,7 @@ def _heat_map(axes: Axes, runs: Sequence[Run], keys: Sequence[str], metric: str,
         for (y, x), value in np.ndenumerate(cells):
             dark = np.isfinite(value) and float(norm(value)) < 0.55
             dark = dark if not greater_is_better(metric) else not dark
-            text = f"{value:.3g}" if np.isfinite(value) else "–"
+            text = f"{value:#.3g}" if np.isfinite(value) else "–"
             axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else INK)
 
 
@@ -169,8 +168,8 @@ def _curve(run: Run, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def parallel(sweep: Sweep, metrics: Sequence[str], chosen: Run | None) -> bytes | None:
     """One line a run through its parameters and metrics; None for fewer than two runs or two axes."""
-    measured = [name for name in metrics if any(run.value(name) is not None for run in sweep.runs)]
-    runs = [run for run in sweep.runs if measured and all(run.value(name) is not None for name in measured)]
+    measured = [name for name in metrics if any(run.value(name) is not None for run in sweep.whole)]
+    runs = [run for run in sweep.whole if measured and all(run.value(name) is not None for name in measured)]
     columns: list[tuple[str, list[Any]]] = [
         *((short(key), [run.parameter(key) for run in runs]) for key in sweep.parameters),
         *((name, [run.value(name) for run in runs]) for name in measured),
@@ -203,11 +202,12 @@ def _scale(axes: Axes, place: int, name: str, values: Sequence[Any]) -> None:
     axes.axvline(place, ymin=0.125, ymax=0.875, color=MUTED, linewidth=0.8)
     axes.text(place, 1.06, name, ha="center", va="bottom", fontsize=9, color=INK)
     known = numbers(values)
-    distinct = sorted(set(values), key=lambda value: value if known else str(value))  # type: ignore[arg-type,return-value]
+    distinct = sorted(set(known)) if known else sorted(set(map(str, values)))
     ticks = distinct if len(distinct) <= 6 else [distinct[0], distinct[-1]]
     heights = places([*values, *ticks], log=known is not None and spans_decades(known))[len(values) :]
     for tick, height in zip(ticks, heights, strict=True):
-        axes.text(place - 0.02, height, shown(tick), ha="right", va="center", fontsize=7.5, color=MUTED)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+        axes.text(place - 0.02, height, shown(tick), ha="right", va="center", fontsize=7.5, color=INK, bbox=box)
 
 
 def importances(found: Sequence[Importance]) -> bytes | None:

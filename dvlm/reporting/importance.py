@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvlm.reporting.runs import greater_is_better
 from dvlm.reporting.sweep import Sweep, numbers
 
+FULL = 0.75  # share of the combinations from which runs count as a grid
 FEWEST_SAMPLED = 20  # runs from which Parzen estimates say something
 TOP = 5  # runs that count as good ones at least
 
@@ -27,7 +29,8 @@ class Importance:
 
 
 def importance(sweep: Sweep, metric: str) -> Importance | None:
-    """Of a grid: the share of the metric's variance that each parameter explains alone (functional ANOVA, exact there).
+    """Of a grid: the share of the metric's variance that each parameter explains alone (functional ANOVA, exact where
+    no combination is missing).
     Of sampled values: PED-ANOVA, a functional ANOVA by Parzen estimates, through optuna. None where neither fits."""
     rows = []
     for run in sweep.runs:
@@ -40,10 +43,11 @@ def importance(sweep: Sweep, metric: str) -> Importance | None:
     points = [point for point, _ in rows]
     if values.var() == 0:
         return None
-    if _is_grid(points):
-        shares, method = _main_effects(points, values), "share of the variance that each explains alone (ANOVA, a grid)"
-        interactions = max(0.0, 1 - sum(shares))
-        named = dict(zip(sweep.parameters, shares, strict=True)) | {"interactions": interactions}
+    filled = _filled(points)
+    if filled >= FULL:
+        shares, cells = _main_effects(points, values), "" if filled == 1 else f", {filled:.0%} of its cells"
+        method = f"share of the variance that each explains alone (ANOVA of the grid{cells})"
+        named = dict(zip(sweep.parameters, shares, strict=True)) | {"interactions": max(0.0, 1 - sum(shares))}
     elif len(rows) >= FEWEST_SAMPLED:
         method = f"PED-ANOVA over {len(rows)} sampled runs"
         named = _sampled(sweep.parameters, points, values, greater=greater_is_better(metric))
@@ -52,26 +56,26 @@ def importance(sweep: Sweep, metric: str) -> Importance | None:
     return Importance(metric, dict(sorted(named.items(), key=lambda item: -item[1])), method)
 
 
-def _is_grid(points: Sequence[Sequence[Any]]) -> bool:
-    """Whether every combination of the values is there once."""
-    axes = [sorted({str(point[axis]) for point in points}) for axis in range(len(points[0]))]
-    seen = [tuple(map(str, point)) for point in points]
-    return len(seen) == np.prod([len(axis) for axis in axes]) and set(seen) == set(product(*axes))
+def _filled(points: Sequence[Sequence[Any]]) -> float:
+    """The share of the combinations of all values that is there."""
+    combinations = math.prod(len({str(point[axis]) for point in points}) for axis in range(len(points[0])))
+    return len({tuple(map(str, point)) for point in points}) / combinations
 
 
-def _main_effects(points: Sequence[Sequence[Any]], values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+def _main_effects(points: Sequence[Sequence[Any]], values: NDArray[np.float64]) -> list[float]:
     shares = []
     for axis in range(len(points[0])):
         names = np.array([str(point[axis]) for point in points])
-        means = np.array([values[names == name].mean() for name in names])
-        shares.append(float(means.var() / values.var()))
+        groups = [values[names == name] for name in sorted(set(names))]
+        between = sum(len(group) * (group.mean() - values.mean()) ** 2 for group in groups)
+        shares.append(float(between / (len(values) * values.var())))
     return shares
 
 
 def _sampled(
     parameters: Sequence[str],
     points: Sequence[Sequence[Any]],
-    values: np.ndarray[Any, np.dtype[np.float64]],
+    values: NDArray[np.float64],
     *,
     greater: bool,
 ) -> dict[str, float]:

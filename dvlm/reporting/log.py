@@ -33,8 +33,8 @@ class Series(NamedTuple):
         return float(found[-1]) if len(found) else None
 
     def best(self, *, greater: bool) -> float:
-        """The least value, or with `greater` the greatest; nan only where nothing else was logged."""
-        values = self.values[~np.isnan(self.values)]
+        """The least value after the start, or with `greater` the greatest; nan where nothing else was logged."""
+        values = self.values[~np.isnan(self.values) & (self.steps > 0)]
         if not len(values):
             return float("nan")
         return float(values.max() if greater else values.min())

@@ -3,6 +3,7 @@
 STYLE = """
 img.figure { display: block; max-width: 100%; height: auto; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px; padding: .75rem; margin: .5rem 0; }
+.key { grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
 .notice h2 { margin: 0 0 .25rem; }
 .notice pre { user-select: all; }
 .wide { max-height: 44rem; overflow: auto; border: 1px solid var(--rule); border-radius: 8px; background: var(--card); }

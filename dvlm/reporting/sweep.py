@@ -50,6 +50,11 @@ class Sweep:
         others = (name for name in self.metrics if name not in PLAIN and "loss" not in name)
         return [name for name in others if not any(word in name for word in SECONDARY)]
 
+    @property
+    def whole(self) -> list[Run]:
+        """The runs whose results count, those that still run among them: all but the failed ones."""
+        return [run for run in self.runs if run.state != "failed"]
+
     def count(self, state: str) -> int:
         """How many runs are in a state."""
         return sum(run.state == state for run in self.runs)
@@ -78,7 +83,7 @@ def read(directory: Path, baseline: Path | None = None) -> Sweep:
     given = [runs.read(baseline)] if baseline else []
     if given and not given[0].metrics:
         raise InputError(f"baseline: {baseline} is not a run with validations; give the directory of an SFT run")
-    own = [run for run in found if run.is_sft and run.metrics]
+    own = [run for run in found if run.is_sft and run.usable and run.metrics]
     command = facts.get("command") or ""
     return Sweep(
         name=str(facts.get("name") or directory.resolve().name),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,28 +38,25 @@ def _table(sweep: Sweep, flags: dict[str, list[Flag]], chosen: Recommendation | 
     metrics = [*sweep.metrics[:2], *sweep.scores[:1]]
     order = sorted(sweep.runs, key=lambda run: _order(run, chosen))
     left_out = f", the best {most} of {len(order)}" if len(order) > most else ""
-    table = Table(title=f"{sweep.name}{left_out}", title_justify="left")
-    table.add_column("")
-    for key in sweep.parameters:
-        table.add_column(Text(short(key)), justify="right")
-    table.add_column("state")
-    for name in (*metrics, "step", "time", "tokens/s"):
-        table.add_column(Text(name), justify="right")
+    table = Table(title=f"{sweep.name}{left_out}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    heads = [short(key) for key in sweep.parameters] + ["state"]
+    for name in ("", *heads, *(name.removeprefix("eval/") for name in metrics), "step", "time", "tok/s"):
+        table.add_column(Text(name), justify="left" if name in ("", "state") else "right", overflow="fold")
     for run in order[:most]:
         picked = chosen is not None and run is chosen.run
-        step = f"{run.log.last_step}/{run.steps}" if run.steps else str(run.log.last_step)
         rate = run.tokens_per_second
         cells = [
+            "★" if picked else rows.mark(flags[run.name]),
             *(shown(run.parameter(key)) for key in sweep.parameters),
-            Text(run.state, style=COLOURS.get(run.state, "")),
+            run.state,
             *(shown(run.value(name)) for name in metrics),
-            step,
+            f"{run.log.last_step}/{run.steps}" if run.steps else str(run.log.last_step),
             rows.clock(run.seconds),
             "–" if rate is None else f"{rate:,.0f}",
         ]
-        sign = "★" if picked else rows.mark(flags[run.name])
-        table.add_row(sign, *(cell if isinstance(cell, Text) else Text(cell) for cell in cells),
-                      style="bold" if picked else "")  # fmt: skip
+        colours = ["", *("" for _ in sweep.parameters), COLOURS.get(run.state, "")]
+        styled = (Text(cell, style=colour) for cell, colour in zip_longest(cells, colours, fillvalue=""))
+        table.add_row(*styled, style="bold" if picked else "")
     return table
 
 
