@@ -43,7 +43,7 @@ def columns(sweep: Sweep) -> list[Column]:
         Column("time", lambda run: run.seconds, clock),
         Column("tokens/s", lambda run: run.tokens_per_second, lambda value: "–" if value is None else f"{value:,.0f}"),
         Column("device hours", lambda run: run.device_hours),
-        Column("restarts", lambda run: run.status.get("restarts")),
+        Column("restarts", lambda run: run.status.restarts if run.status else None),
     ]
     return [column for column in found if any(column.value(run) is not None for run in sweep.runs)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import yaml
 
 from dvlm.reporting import log
 from dvlm.reporting.log import Log
+from dvlm.sweeps.status import Status
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 LOSS, SFT, KL = "eval/loss", "eval/sft_loss", "eval/kl_loss"
@@ -30,12 +30,12 @@ def greater_is_better(metric: str) -> bool:
 @dataclass(frozen=True)
 class Run:
     """One run. `overrides` by key, as written; `config` is the resolved configuration, {} while there is none;
-    `status` is what `status.json` says, {} without that file."""
+    `status` is what it says of itself, None for one that never started or does not say."""
 
     directory: Path
     overrides: Mapping[str, str]
     config: Mapping[str, Any]
-    status: Mapping[str, Any]
+    status: Status | None
     log: Log
 
     @property
@@ -48,8 +48,9 @@ class Run:
         """One of `STATES`. A run without a status is `unknown` once it has logged, `waiting` before."""
         if "sweep/pruned_at" in self.log.series:
             return "pruned"
-        state = str(self.status.get("state", "unknown" if self.log.series else "waiting"))
-        return state if state in STATES else "unknown"
+        if self.status is None:
+            return "unknown" if self.log.series else "waiting"
+        return str(self.status.state)
 
     @property
     def usable(self) -> bool:
@@ -59,8 +60,7 @@ class Run:
     @property
     def error(self) -> str:
         """The last line of the error that ended it, or an empty text."""
-        lines = str(self.status.get("error") or "").strip().splitlines()
-        return lines[-1] if lines else ""
+        return (self.status.error if self.status else None) or ""
 
     def knob(self, key: str) -> Any:
         """The resolved value of a dotted key, or None where the configuration has none."""
@@ -84,16 +84,15 @@ class Run:
     @property
     def steps(self) -> int | None:
         """The optimizer steps that it will have, where known."""
-        return self.status.get("steps")
+        return self.status.steps if self.status else None
 
     @cached_property
     def seconds(self) -> float | None:
         """From its start to its end, or to now while it runs; None where unknown."""
-        started = _time(self.status.get("started"))
-        if started is None:
+        if self.status is None:
             return None
-        ended = _time(self.status.get("ended")) or datetime.now(UTC)
-        return (ended - started).total_seconds()
+        ended = datetime.fromisoformat(self.status.ended) if self.status.ended else datetime.now(UTC)
+        return (ended - datetime.fromisoformat(self.status.started)).total_seconds()
 
     @property
     def device_hours(self) -> float | None:
@@ -142,12 +141,12 @@ def read(directory: Path, overrides: list[str] | None = None) -> Run:
     """The run of a directory; `overrides` stand in while it has written none itself."""
     own = _yaml(directory / ".hydra" / "overrides.yaml")
     pairs = [line.lstrip("+").partition("=") for line in (own if isinstance(own, list) else overrides or [])]
-    config, status = _yaml(directory / "config.yaml"), _json(directory / "status.json")
+    config = _yaml(directory / "config.yaml")
     return Run(
         directory,
         {key: value for key, _, value in pairs},
         config if isinstance(config, dict) else {},
-        status if isinstance(status, dict) else {},
+        Status.read(directory),
         log.read(directory / log.FILE),
     )
 
@@ -160,24 +159,9 @@ def _yaml(path: Path) -> Any:
         return None
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _scalar(text: str) -> Any:
     """The value that an override writes: a number where it is one (YAML reads 5e-5 as a text)."""
     try:
         return float(text) if not text.strip().lstrip("-").isdigit() else int(text)
     except ValueError:
         return text
-
-
-def _time(text: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +11,10 @@ from typing import Any
 
 from dvlm.reporting import runs
 from dvlm.reporting.runs import KL, PLAIN, SFT, Run
+from dvlm.sweeps import status
 from dvlm.values import InputError
 
-FILE = "sweep.json"
-MARKS = ("status.json", "logging.jsonl", "config.yaml", ".hydra")  # a directory with one of them is a run
+MARKS = (status.STATUS, "logging.jsonl", "config.yaml", ".hydra")  # a directory with one of them is a run
 SECONDARY = ("accuracy", "agreement", "entropy", "count")  # what is logged beside a loss, and is no caption score
 
 
@@ -72,8 +72,8 @@ def read(directory: Path, baseline: Path | None = None) -> Sweep:
     """
     if not directory.is_dir():
         raise InputError(f"sweep: there is no directory {directory}; give one such as outputs/sweeps/<name>")
-    facts = _facts(directory / FILE)
-    jobs = {Path(job["directory"]).name: job.get("overrides") or [] for job in facts.get("jobs", ())}
+    facts = status.Sweep.read(directory)
+    jobs = {job.directory: job.overrides for job in facts.jobs} if facts else {}
     others = (path.name for path in sorted(directory.iterdir()) if any((path / mark).exists() for mark in MARKS))
     for name in others:
         jobs.setdefault(name, [])
@@ -84,24 +84,14 @@ def read(directory: Path, baseline: Path | None = None) -> Sweep:
     if given and not given[0].metrics:
         raise InputError(f"baseline: {baseline} is not a run with validations; give the directory of an SFT run")
     own = [run for run in found if run.is_sft and run.usable and run.metrics]
-    command = facts.get("command") or ""
     return Sweep(
-        name=str(facts.get("name") or directory.resolve().name),
+        name=facts.name if facts else directory.resolve().name,
         directory=directory,
-        command=command if isinstance(command, str) else " ".join(map(str, command)),
-        created=str(facts.get("created") or ""),
+        command=shlex.join(facts.command) if facts else "",
+        created=facts.created if facts else "",
         runs=found,
         baselines=(*given, *own),
     )
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def numbers(values: Iterable[Any]) -> list[float] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +14,7 @@ from dvlm.reporting.ranking import Recommendation, cost
 from dvlm.reporting.runs import SFT, Run
 from dvlm.reporting.sweep import Sweep
 
+PICKED = "★"
 COLOURS = {"succeeded": "green", "running": "cyan", "failed": "red", "preempted": "yellow", "pruned": "magenta"}
 
 
@@ -39,25 +38,31 @@ def _table(sweep: Sweep, flags: dict[str, list[Flag]], chosen: Recommendation | 
     order = sorted(sweep.runs, key=lambda run: _order(run, chosen))
     left_out = f", the best {most} of {len(order)}" if len(order) > most else ""
     table = Table(title=f"{sweep.name}{left_out}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    heads = [short(key) for key in sweep.parameters] + ["state"]
-    for name in ("", *heads, *(name.removeprefix("eval/") for name in metrics), "step", "time", "tok/s"):
-        table.add_column(Text(name), justify="left" if name in ("", "state") else "right", overflow="fold")
-    for run in order[:most]:
-        picked = chosen is not None and run is chosen.run
-        rate = run.tokens_per_second
-        cells = [
-            "★" if picked else rows.mark(flags[run.name]),
-            *(shown(run.parameter(key)) for key in sweep.parameters),
-            run.state,
-            *(shown(run.value(name)) for name in metrics),
-            f"{run.log.last_step}/{run.steps}" if run.steps else str(run.log.last_step),
-            rows.clock(run.seconds),
-            "–" if rate is None else f"{rate:,.0f}",
-        ]
-        colours = ["", *("" for _ in sweep.parameters), COLOURS.get(run.state, "")]
-        styled = (Text(cell, style=colour) for cell, colour in zip_longest(cells, colours, fillvalue=""))
-        table.add_row(*styled, style="bold" if picked else "")
+    names = ["", *map(short, sweep.parameters), "state", *(name.removeprefix("eval/") for name in metrics)]
+    lines = [_cells(run, sweep, flags, chosen, metrics) for run in order[:most]]
+    for place, name in enumerate([*names, "step", "time", "tok/s"]):
+        widest = max(len(line[place]) for line in lines)  # a long heading is broken, a value never
+        table.add_column(Text(name), justify="left" if name in ("", "state") else "right", overflow="fold",
+                         min_width=widest)  # fmt: skip
+    for line in lines:
+        cells = [Text(cell, style=COLOURS.get(cell, "")) for cell in line]
+        table.add_row(*cells, style="bold" if line[0] == PICKED else "")
     return table
+
+
+def _cells(
+    run: Run, sweep: Sweep, flags: dict[str, list[Flag]], chosen: Recommendation | None, metrics: list[str]
+) -> list[str]:
+    rate = run.tokens_per_second
+    return [
+        PICKED if chosen is not None and run is chosen.run else rows.mark(flags[run.name]),
+        *(shown(run.parameter(key)) for key in sweep.parameters),
+        run.state,
+        *(shown(run.value(name)) for name in metrics),
+        f"{run.log.last_step}/{run.steps}" if run.steps else str(run.log.last_step),
+        rows.clock(run.seconds),
+        "–" if rate is None else f"{rate:,.0f}",
+    ]
 
 
 def _order(run: Run, chosen: Recommendation | None) -> tuple[bool, float]:

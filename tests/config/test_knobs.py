@@ -9,6 +9,7 @@ import pytest
 import dvlm.config
 from dvlm.config import ExportConfig, TrainConfig, ValidateConfig, keys, renamed
 from dvlm.config.compose import compose
+from dvlm.config.overrides import ADDABLE
 from dvlm.config.reference import help_text, markdown
 from dvlm.config.roots import ROOTS
 
@@ -142,14 +143,14 @@ def test_the_reference_page_has_every_knob(verb):
     page = markdown()
     for key, item in keys.knob_paths(ROOTS[verb]):
         if item.metadata.get("doc"):
-            assert f"`{key}`" in page
+            assert f"`{item.metadata['spelled'] or key}`" in page
 
 
 @pytest.mark.parametrize("verb", ROOTS)
 def test_help_names_every_group_option_and_root_knob(verb):
     text = help_text(verb)
     for item in fields(ROOTS[verb]):
-        assert item.name in text
+        assert keys.spelling(ROOTS[verb], item.name) in text
     for group in keys.groups_of(ROOTS[verb]):
         for option in keys.options(group):
             assert f"{group}={option}" in text
@@ -213,6 +214,12 @@ def test_no_knob_of_a_root_has_the_name_of_a_group(verb):
     """Hydra would look for an option of the group, and refuse every value."""
     plain = {item.name for item in fields(ROOTS[verb])} - set(keys.groups_of(ROOTS[verb]))
     assert not plain & set(keys.groups())
+
+
+@pytest.mark.parametrize("verb", ROOTS)
+def test_only_names_of_groups_are_spelled_otherwise(verb):
+    spelled = {item.metadata["spelled"] for item in fields(ROOTS[verb]) if item.metadata.get("spelled")}
+    assert spelled <= {*keys.groups(), *ADDABLE}
 
 
 @pytest.mark.parametrize("schema", [TrainConfig, ValidateConfig, ExportConfig], ids=lambda schema: schema.__name__)
