@@ -131,6 +131,13 @@ class Sample:
     coordinates: Tensor | None = None
 
 
+def answer_start(labels: Tensor) -> int:
+    """Where the last supervised stretch of `labels` (L,) begins; L where nothing is supervised."""
+    supervised = labels != -100
+    starts = (supervised[1:] & ~supervised[:-1]).nonzero()
+    return int(starts[-1]) + 1 if len(starts) else len(labels)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What a model is asked, ready to be answered: one row without padding, up to where the answer begins.
@@ -198,6 +205,8 @@ class Batch:
     `max_length` the longest sample; `pixel_values` (P, D) uint8; `image_grid_thw` (I, 3); `places` one `file:line` list
     a sample; `groups` the names under which a sample's losses are logged apart; `supervised_in_step` the supervised
     tokens of the whole optimizer step, over ranks and micro-batches; `pack` the number of the pack in the plan.
+    `coordinates` (B, L) bool marks the digits of coordinates (None: nobody knows); `has_ce` is False for what the
+    student wrote itself: it is compared with the teacher only.
     """
 
     input_ids: Tensor
@@ -214,6 +223,8 @@ class Batch:
     telemetry: Telemetry
     supervised_in_step: int
     pack: int
+    coordinates: Tensor | None = None
+    has_ce: bool = True
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with every tensor on `device`."""

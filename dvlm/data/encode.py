@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
+from dvlm.data.coordinates import coordinate_tokens
 from dvlm.values import Drawn, InputError, Sample, Turn
 
 IGNORED = -100
@@ -128,6 +129,11 @@ class Encoder:
         supervised = torch.cat(
             [torch.full((len(row),), part.supervised) for row, part in zip(out["input_ids"], parts, strict=True)]
         )
+        tokenizer = self.processor.tokenizer
+        coordinates = [
+            coordinate_tokens(row, tokenizer) if part.supervised else [False] * len(row)
+            for row, part in zip(out["input_ids"], parts, strict=True)
+        ]
         return Sample(
             turn=turn,
             input_ids=ids,
@@ -138,4 +144,5 @@ class Encoder:
             image_grid_thw=grid,
             drawn=drawn,
             answer="".join(item["text"] for item in messages[-1]["content"]),
+            coordinates=torch.tensor([digit for row in coordinates for digit in row]),
         )

@@ -21,6 +21,7 @@ from dvlm.data.mixture import Mixture
 from dvlm.values import Dialogue, InputError, Mode, Record
 
 log = logging.getLogger(__name__)
+TOKENS = ("coord", "text")  # groups of tokens, whose losses are logged apart too
 
 
 def training(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line | Mixture:
@@ -48,8 +49,8 @@ def validation(data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, se
 def _check_names(data: DataConfig) -> None:
     """Sources stand beside modes in the names of metrics: `sft_loss/<name>`."""
     for index, each in enumerate(data.sources):
-        if not each.name.strip() or each.name in list(Mode):
-            expected = f"a name that is neither empty nor a mode ({', '.join(Mode)}): it names metrics"
+        if not each.name.strip() or each.name in (*Mode, *TOKENS):
+            expected = f"a name that is neither empty nor one of {', '.join((*Mode, *TOKENS))}: it names metrics"
             raise InputError(f"data.sources[{index}].name is '{each.name}', expected {expected}")
 
 

@@ -1,4 +1,8 @@
-"""What is summed between two log lines: the tally of all tokens, that of each group of samples, and telemetry."""
+"""What is summed between two log lines: the tally of all tokens, that of each group of them, and telemetry.
+
+Groups are the sources and modes of samples, then the digits of coordinates and all other tokens: a student that drifts
+does so in its coordinates first.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from dvlm.learning.tally import Tally
 from dvlm.models import forward
 from dvlm.values import Batch, Telemetry
 
+COORD, TEXT = "coord", "text"
+
 
 @dataclass(frozen=True)
 class Meter:
-    """Sums so far; an empty meter has no tally yet. `by_group` (groups, 4) is what `_group_sums` gives."""
+    """Sums so far; an empty meter has no tally yet. `by_group` (groups + 2, 4) is what `_group_sums` gives."""
 
     tally: Tally | None = None
     by_group: Tensor | None = None
@@ -39,8 +45,10 @@ class Meter:
         if self.tally is None or self.by_group is None:
             return {}
         values = self.tally.reduced(total).metrics(prefix)
-        rows = total(self.by_group) if groups else self.by_group
-        for name, (ce, ce_count, kl, count) in zip(groups, rows.tolist(), strict=True):
+        rows = total(self.by_group).tolist()
+        # Where no answer has coordinates, all of it is text.
+        named = zip((*groups, COORD, TEXT), rows, strict=True) if rows[-2][-1] else zip(groups, rows[:-2], strict=True)
+        for name, (ce, ce_count, kl, count) in named:
             if ce_count:
                 values[f"{prefix}/sft_loss/{name}"] = ce / ce_count
             if count and f"{prefix}/kl_loss" in values:
@@ -49,11 +57,11 @@ class Meter:
 
 
 def _group_sums(head: HeadLoss, batch: Batch, groups: tuple[str, ...]) -> Tensor:
-    """(groups, 4) float64, of each group's samples: sum of CE, positions with CE, sum of D, all positions."""
+    """(groups + 2, 4) float64, of each group's tokens: sum of CE, positions with CE, sum of D, all positions."""
     device = head.ce.device
-    if not groups:
-        return torch.zeros(0, 4, dtype=torch.float64, device=device)
     kl = torch.zeros_like(head.ce) if head.divergence is None else head.divergence
     columns = torch.stack([head.ce, head.has_ce, kl, torch.ones_like(head.ce)], 1).double()
-    members = [[name in own for own in batch.groups] for name in groups]
-    return torch.tensor(members, dtype=torch.float64, device=device)[:, forward.sample_of_positions(batch)] @ columns
+    members = torch.tensor([[name in own for own in batch.groups] for name in groups], dtype=torch.bool, device=device)
+    digits = forward.at_supervised(batch, batch.coordinates)[None]
+    of_samples = members.view(len(groups), len(batch.groups))[:, forward.sample_of_positions(batch)]
+    return torch.cat([of_samples, digits, ~digits]).double() @ columns

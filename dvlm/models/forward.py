@@ -62,6 +62,14 @@ def supervised(batch: Batch) -> tuple[Tensor, Tensor]:
     return mask, targets[mask]
 
 
+def at_supervised(batch: Batch, marks: Tensor | None) -> Tensor:
+    """What `marks` (B, L) bool say of each supervised token, (S,); without marks False."""
+    mask, targets = supervised(batch)
+    if marks is None:
+        return torch.zeros_like(targets, dtype=torch.bool)
+    return torch.nn.functional.pad(marks[:, 1:], (0, 1))[mask]
+
+
 def sample_of_positions(batch: Batch) -> Tensor:
     """The number (S,) of the sample that each supervised position belongs to."""
     rows, columns = supervised(batch)[0].nonzero(as_tuple=True)

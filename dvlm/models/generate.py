@@ -16,7 +16,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from dvlm.models import forward
 from dvlm.models.forward import core
-from dvlm.values import Completion, Prompt, Sample
+from dvlm.values import Completion, Prompt, Sample, answer_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,6 @@ def prompt_of(sample: Sample) -> Prompt:
     """The sample up to its last answer."""
     end = answer_start(sample.labels)
     return Prompt(sample.input_ids[:end], sample.mm_token_type_ids[:end], sample.pixel_values, sample.image_grid_thw)
-
-
-def answer_start(labels: Tensor) -> int:
-    """Where the last supervised stretch of `labels` (L,) begins; L where nothing is supervised."""
-    supervised = labels != -100
-    starts = supervised & ~torch.nn.functional.pad(supervised[:-1], (1, 0))
-    found = starts.nonzero()
-    return int(found[-1]) if len(found) else len(labels)
 
 
 def answer(model: Any, tokenizer: Any, samples: Sequence[Sample], *, max_new_tokens: int) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dvlm.data.collate import collate
+from dvlm.data.collate import Row, collate, lay_out, rows_of
 from dvlm.data.encode import IGNORED
 from dvlm.values import Mode, Record, Sample, Telemetry, Turn
 
@@ -118,3 +118,22 @@ def test_one_sample_is_the_same_either_way():
     packed, padded = batch(SAMPLES[:1]), batch(SAMPLES[:1], packing=False)
     for name in ("input_ids", "labels", "mm_token_type_ids", "position_ids", "pixel_values"):
         assert getattr(packed, name).equal(getattr(padded, name)), name
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_batch_falls_into_the_rows_that_it_was_made_of(packing):
+    made = batch(packing=packing)
+    rows = rows_of(made, merge=2)
+    for found, original in zip(rows, map(Row.of, SAMPLES), strict=True):
+        for name, value in vars(original).items():
+            if isinstance(value, torch.Tensor):
+                assert getattr(found, name).equal(value), name
+            elif name != "telemetry":
+                assert getattr(found, name) == value, name
+    again = lay_out(rows, packing=packing, pad_id=PAD, supervised_in_step=11, pack=4)
+    for name, value in vars(made).items():
+        assert value.equal(getattr(again, name)) if isinstance(value, torch.Tensor) else value == getattr(again, name)
+
+
+def test_a_batch_without_images_falls_into_rows_without_them():
+    assert all(row.pixel_values is None for row in rows_of(batch(SAMPLES[1:2] * 2), merge=2))

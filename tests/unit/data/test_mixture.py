@@ -255,14 +255,14 @@ def test_two_steps_of_training(tmp_path, demo_files):
     assert len(steps) == 2
     for row in steps:
         losses = {name.partition("sft_loss/")[2]: value for name, value in row.items() if "/sft_loss/" in name}
-        assert set(losses) <= {"a", "站 乙", "dense", "summary"}
-        for pair in (("a", "站 乙"), ("dense", "summary")):
+        assert set(losses) <= {"a", "站 乙", "dense", "summary", "coord", "text"}
+        for pair in (("a", "站 乙"), ("dense", "summary"), ("coord", "text")):
             own = [losses[name] for name in pair if name in losses]
             assert min(own) * (1 - 1e-6) <= row["train/sft_loss"] <= max(own) * (1 + 1e-6)
     logged = {name for row in steps for name in row}
     assert {"train/sft_loss/a", "train/sft_loss/站 乙", "train/sft_loss/summary"} <= logged
     validated = {name for row in log for name in row if name.startswith("eval/sft_loss/")}
-    assert validated == {"eval/sft_loss/dense"}
+    assert validated == {f"eval/sft_loss/{name}" for name in ("dense", "coord", "text")}
     run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert set(run["data"]) == {train_file, val_file}
 

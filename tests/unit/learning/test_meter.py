@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,11 +158,29 @@ def stacked(of: Meter) -> torch.Tensor:
     return torch.stack([getattr(of.tally, name) for name in of.tally.__dataclass_fields__])
 
 
-def test_without_groups_nothing_more_is_asked_of_the_ranks():
-    calls = []
-    values = meter(batch_of([0], packing=True), ()).metrics("train", lambda s: calls.append(s) or s, ())
-    assert len(calls) == 1
-    assert not by_group(values)
+@pytest.mark.parametrize("packing", [True, False])
+def test_coordinates_and_text_are_told_apart(packing):
+    """Every third token is a digit of a coordinate: the two groups are the parts of the whole."""
+    plain = [batch_of(numbers, packing=packing) for numbers in ([0, 1, 2], [3, 4])]
+    marked = [
+        replace(batch, coordinates=torch.where(batch.labels != -100, batch.input_ids % 3 == 0, False))
+        for batch in plain
+    ]
+    found = metrics(sum((meter(batch, ()) for batch in marked), Meter()), "eval", ())
+    for term in ("sft_loss", "kl_loss"):
+        values: dict[bool, list[float]] = {True: [], False: []}
+        for batch in marked:
+            head = scored(batch)
+            column = head.ce if term == "sft_loss" else head.divergence
+            for target, value in zip(forward.supervised(batch)[1].tolist(), column.tolist(), strict=True):
+                values[target % 3 == 0].append(value)
+        assert len(values[True]) >= 3
+        assert found[f"eval/{term}/coord"] == pytest.approx(np.mean(values[True]), rel=1e-5)
+        assert found[f"eval/{term}/text"] == pytest.approx(np.mean(values[False]), rel=1e-5)
+
+
+def test_without_coordinates_all_is_text_and_not_logged_twice():
+    assert not by_group(metrics(meter(batch_of([0], packing=True), ()), groups=()))
 
 
 def test_an_empty_meter():

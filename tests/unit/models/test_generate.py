@@ -12,7 +12,7 @@ from dvlm.learning.losses import LossHead
 from dvlm.models import generate, load
 from dvlm.models.generate import Draw, Sampling
 from dvlm.models.pixels import floats
-from dvlm.values import generator
+from dvlm.values import answer_start, generator
 
 
 @pytest.fixture(scope="module")
@@ -146,5 +146,5 @@ def test_words_are_drawn_as_often_as_they_should_be(temperature, top_p):
 
 def test_the_answer_of_a_dialogue_is_its_last():
     labels = torch.tensor([-100, 5, 6, -100, -100, 7, 8])
-    assert generate.answer_start(labels) == 5
-    assert generate.answer_start(torch.full((4,), -100)) == 4
+    assert answer_start(labels) == 5
+    assert answer_start(torch.full((4,), -100)) == 4
