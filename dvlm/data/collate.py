@@ -117,12 +117,8 @@ def rows_of(batch: Batch, merge: int) -> list[Row]:
     split = [_split(batch, column) for column in columns]
     seen = [replace(batch.telemetry, slots=0, tokens=0)] + [Telemetry()] * (len(batch.places) - 1)
     images = _images_of(split[2], batch, merge)
-    return [
-        Row(*row, *image, *names)
-        for row, image, names in zip(
-            zip(*split, strict=True), images, zip(batch.places, batch.groups, seen, strict=True), strict=True
-        )
-    ]
+    names = zip(batch.places, batch.groups, seen, strict=True)
+    return [Row(*tensors, *image, *name) for *tensors, image, name in zip(*split, images, names, strict=True)]
 
 
 def _split(batch: Batch, column: Tensor) -> list[Tensor]:
