@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from dvlm.config import ModelConfig
-from dvlm.models import attention, pixels, tiny
+from dvlm.models import attention, hub, pixels, tiny
 from dvlm.values import InputError
 
 TINY = "tiny"
@@ -22,7 +22,7 @@ EDGE = 1 << 20  # bytes at either end of a weight file that its fingerprint read
 
 
 def resolve(config: ModelConfig, cache: Path, key: str = "model.model") -> ModelConfig:
-    """The same configuration with `tiny` built on disk, and an existing directory made absolute.
+    """The same configuration with `tiny` built on disk, and an existing directory made absolute; hub ids stay.
 
     Raises InputError, naming the knob `key`, for a path that is no model directory.
     """
@@ -35,6 +35,7 @@ def resolve(config: ModelConfig, cache: Path, key: str = "model.model") -> Model
         return replace(config, model=str(path.resolve()))
     if path.is_absolute() or config.model.startswith((".", "~")):
         raise InputError(f"{key}: {config.model} does not exist; give a model directory or a hub id")
+    hub.settle()
     return config
 
 
