@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ class RopeIndex:
         return positions[:, 0]
 
 
+@lru_cache(maxsize=256)
+def _rendered_prompt(processor: Any, template: str, messages: str) -> str:
+    """Messages, as JSON, and the beginning of an answer."""
+    return processor.apply_chat_template(
+        json.loads(messages), chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Encodes turns with `processor`; `model_config` is the Qwen3-VL configuration that positions depend on."""
@@ -73,7 +82,7 @@ class Encoder:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            prompt = self._render(messages[:index], add_generation_prompt=True)
+            prompt = self._prompt(messages[:index])
             whole = self._render(messages[: index + 1])
             if not (whole.startswith(prompt) and prompt.startswith(done)):
                 raise InputError("the chat template rewrites earlier messages: its prompt is no prefix of the whole")
@@ -87,12 +96,18 @@ class Encoder:
 
     def prompt(self, messages: Sequence[dict[str, Any]]) -> str:
         """The text before the last answer, generation prompt included."""
-        return self._render([*messages][:-1] if messages[-1]["role"] == "assistant" else messages, True)
+        return self._prompt([*messages][:-1] if messages[-1]["role"] == "assistant" else messages)
 
-    def _render(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
-        return self.processor.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+    def _prompt(self, messages: Sequence[dict[str, Any]]) -> str:
+        # Turns ask alike of different images: their prompt is rendered once.
+        alike = [
+            message | {"content": [item | {"image": ""} if "image" in item else item for item in message["content"]]}
+            for message in messages
+        ]
+        return _rendered_prompt(self.processor, self.processor.chat_template, json.dumps(alike))
+
+    def _render(self, messages: Sequence[dict[str, Any]]) -> str:
+        return self.processor.apply_chat_template(list(messages), tokenize=False)
 
     def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """Placeholders of images of (width, height) pixels, without their pixels."""

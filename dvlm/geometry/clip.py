@@ -59,6 +59,9 @@ def _inside(shapes: Shapes, window: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which shapes (k,) the window holds whole."""
     if not len(shapes):
         return np.zeros(0, bool)
+    (left, top), (right, bottom) = shapes.points.min(axis=0), shapes.points.max(axis=0)
+    if contains(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), window).all():
+        return np.ones(len(shapes), bool)
     held = np.logical_and.reduceat(contains(shapes.points, window), shapes.starts[:-1])
     # Two corners inside do not make a box inside: a window may be tilted.
     corners = box_corners(shapes.points[shapes.rows(Kind.BBOX)])
