@@ -180,7 +180,7 @@ def test_third_party_imports_are_required():
     modules = {"cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml"}
     modules |= {"faster_coco_eval": "faster-coco-eval", "wandb_workspaces": "wandb-workspaces"}
     modules |= {"compressed_tensors": "compressed-tensors"}
-    through_others = {"pyyaml": "omegaconf"}  # a requirement of it
+    through_others = {"pyyaml": "omegaconf", "huggingface_hub": "transformers"}  # requirements of theirs
     extras = [("options.extras_require", name) for name in ("gpu", "quantize", "vllm")]
     listed = [line for key in [("options", "install_requires"), *extras] for line in requirements(*key)]
     names = {re.split("[=<>]", line)[0] for line in listed}
