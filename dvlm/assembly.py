@@ -167,6 +167,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         config.trainer,
         processor=processor,
         prompts=data.prompts,
+        canvas=data.augmentation,
         resumed=Path(config.resume_from) if config.resume_from else None,
     )
     callbacks: list[L.Callback] = [

@@ -5,8 +5,10 @@ record's Annotation -> Scene -> op.draw, op by op -> Drawn -> render (pixels)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from dvlm.augmentation.build import build_op
 from dvlm.augmentation.op import Op
 from dvlm.augmentation.scene import Scene
 from dvlm.values import Annotation, Drawn
+
+FILE = "canvas.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ class Pipeline:
     def clean(self) -> Pipeline:
         """The pipeline of bypassed, validation and inference images: only the ops that always hold."""
         return Pipeline(ops=tuple(op for op in self.ops if op.always))
+
+    def save(self, directory: Path) -> None:
+        """Write the ops that always hold into `canvas.json` of a checkpoint: inference images need them too."""
+        ops = [{"name": op.name, "params": asdict(op)} for op in self.clean().ops]
+        (directory / FILE).write_text(json.dumps(ops, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Pipeline:
+        """From `canvas.json` of a checkpoint; without one, images stay as they are."""
+        file = directory / FILE
+        return cls.build(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else cls()
 
     def draw(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> tuple[Drawn, ...]:
         """What becomes of each image of one turn: its annotation afterwards, and the steps for its pixels.

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
+from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.best import Best
 from dvlm.checkpoints import TRAINER, CheckpointStore
 from dvlm.config import TrainerConfig
@@ -29,9 +30,11 @@ class Saving(L.Callback):
         *,
         processor: Any,
         prompts: Prompts,
+        canvas: Pipeline,
         resumed: Path | None = None,
     ) -> None:
         self.store, self.config, self.processor, self.prompts = store, config, processor, prompts
+        self.canvas = canvas
         self.resumed, self.best = resumed, Best(config)
         self._saved: int | None = None
 
@@ -111,6 +114,7 @@ class Saving(L.Callback):
         self.processor.save_pretrained(directory)
         self.processor.image_processor.save_pretrained(directory)
         self.prompts.save(directory)
+        self.canvas.save(directory)
         base = forward.core(module.model)
         base.generation_config.save_pretrained(directory)
         load.write_base(directory, base.config._name_or_path)

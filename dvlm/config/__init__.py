@@ -2,7 +2,9 @@
 
 from dvlm.config.augmentation import AugmentationConfig, OpConfig
 from dvlm.config.callbacks import CallbacksConfig
+from dvlm.config.caption import CaptionConfig
 from dvlm.config.data import DataConfig, DemoConfig, SourceConfig
+from dvlm.config.engine import EngineConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
@@ -18,9 +20,11 @@ from dvlm.config.tuner import TunerConfig
 __all__ = [
     "AugmentationConfig",
     "CallbacksConfig",
+    "CaptionConfig",
     "ConvertConfig",
     "DataConfig",
     "DemoConfig",
+    "EngineConfig",
     "ExportConfig",
     "LoggerConfig",
     "ModelConfig",

@@ -24,6 +24,10 @@ EXAMPLES = {
         "python -m dvlm.preview data=jsonl data.train_jsonl=train.jsonl augmentation=conservative output=preview.html",
         "python -m dvlm.preview +experiment=gkd_forward model=qwen3_vl_4b epoch=2 samples=30",
     ),
+    "caption": (
+        "python -m dvlm.caption checkpoint=<run> input=photos output=captions.jsonl pictures=drawn",
+        "python -m dvlm.caption checkpoint=<run> input=photo.jpg stream=true",
+    ),
     "export": ("python -m dvlm.export checkpoint=<run or checkpoint> output=<directory>",),
     "convert": (
         "python -m dvlm.convert coco annotations=instances_train.json images=train output=train.jsonl",

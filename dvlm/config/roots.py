@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dvlm.config.caption import CaptionConfig
 from dvlm.config.data import DataConfig
 from dvlm.config.knob import check_paths, group, knob, one_of
 from dvlm.config.model import DTYPES
@@ -41,6 +42,7 @@ class ExportConfig:
 
 
 ROOTS: dict[str, type] = {
+    "caption": CaptionConfig,
     "train": TrainConfig,
     "validate": ValidateConfig,
     "preview": PreviewConfig,

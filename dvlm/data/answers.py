@@ -30,6 +30,18 @@ def parse(text: str, sizes: Sequence[tuple[int, int]], prompts: Prompts) -> list
     return [_annotation(answer[key], size, prompts) for key, size in zip(wanted, sizes, strict=True)]
 
 
+def parse_summaries(text: str, images: int) -> list[str]:
+    """The summary of each image of a summary answer; raises InputError where it breaks the form or is empty."""
+    answer = _loads(text)
+    wanted = [image_key(number) for number in range(1, images + 1)]
+    if not isinstance(answer, dict) or sorted(answer) != sorted(wanted):
+        raise InputError(f"the answer is {answer!r:.60}, expected an object with the keys {wanted}")
+    for key in wanted:
+        if not isinstance(answer[key], str) or not answer[key].strip():
+            raise InputError(f"{key} is {answer[key]!r:.60}, expected a summary that is not empty")
+    return [answer[key] for key in wanted]
+
+
 def _loads(text: str) -> Any:
     try:
         return json.loads(text)

@@ -84,7 +84,7 @@ class CaptionDataModule(L.LightningDataModule):
             )
         self.config, self.encoder, self.world_size = config, encoder, world_size
         self.max_length, self.seed = max_length, seed
-        self.cache = cache
+        self.cache, self.augmentation = cache, augmentation
         self.prompts = Prompts.of(config)
         shared: dict[str, Any] = {"encoder": encoder, "seed": seed}
         self.train_line = source.training(config, augmentation=augmentation, **shared)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from dvlm.data.coordinates import coordinate_tokens
-from dvlm.values import Drawn, InputError, Sample, Turn
+from dvlm.values import Drawn, InputError, Prompt, Sample, Turn
 
 IGNORED = -100
 # Patches stay uint8 (the device normalises them); and without a word on the format an image of one or three rows would
@@ -137,10 +137,8 @@ class Encoder:
     ) -> Sample:
         """One sample; `pixels` are the rendered RGB images (H, W, 3) uint8 in order."""
         parts = self.segments(messages)
-        out = self.processor(text=[part.text for part in parts], images=pixels or None, **(BYTES if pixels else {}))
-        grid, types = out.get("image_grid_thw"), out.get("mm_token_type_ids")
-        ids = torch.tensor([token for row in out["input_ids"] for token in row])
-        kinds = torch.tensor([kind for row in types for kind in row]) if types else torch.zeros_like(ids)
+        out, ids, kinds = self._processed([part.text for part in parts], pixels)
+        grid = out.get("image_grid_thw")
         supervised = torch.cat(
             [torch.full((len(row),), part.supervised) for row, part in zip(out["input_ids"], parts, strict=True)]
         )
@@ -161,3 +159,16 @@ class Encoder:
             answer="".join(item["text"] for item in messages[-1]["content"]),
             coordinates=torch.tensor([digit for row in coordinates for digit in row]),
         )
+
+    def encode_prompt(self, messages: Sequence[dict[str, Any]], pixels: list[NDArray[np.uint8]]) -> Prompt:
+        """A question, up to where its answer begins; `pixels` as for `encode`."""
+        out, ids, kinds = self._processed([self.prompt(messages)], pixels)
+        return Prompt(ids, kinds, out.get("pixel_values"), out.get("image_grid_thw"))
+
+    def _processed(self, texts: list[str], pixels: list[NDArray[np.uint8]]) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """What the processor makes of texts and images; ids and token types of all texts end to end (L,)."""
+        out = self.processor(text=texts, images=pixels or None, **(BYTES if pixels else {}))
+        types = out.get("mm_token_type_ids")
+        ids = torch.tensor([token for row in out["input_ids"] for token in row])
+        kinds = torch.tensor([kind for row in types for kind in row]) if types else torch.zeros_like(ids)
+        return out, ids, kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,14 @@ def build(turn: Turn, drawn: tuple[Drawn, ...], prompts: Prompts) -> list[dict[s
     if turn.dialogue is not None:
         return list(turn.dialogue.messages)
     assert turn.mode is not None
-    images = [{"type": "image", "image": str(path)} for path in turn.images]
-    return [
-        _message("system", [_text(prompts.system(turn.mode))]),
-        _message("user", [*images, _text(prompts.user)]),
-        _message("assistant", [_text(answer(turn, drawn, prompts))]),
-    ]
+    asked = question(prompts.system(turn.mode), turn.images, prompts.user)
+    return [*asked, _message("assistant", [_text(answer(turn, drawn, prompts))])]
+
+
+def question(system: str, images: Sequence[Path], user: str) -> list[dict[str, Any]]:
+    """System prompt and one user message: images first, then the text."""
+    shown = [{"type": "image", "image": str(path)} for path in images]
+    return [_message("system", [_text(system)]), _message("user", [*shown, _text(user)])]
 
 
 def answer(turn: Turn, drawn: tuple[Drawn, ...], prompts: Prompts) -> str:

@@ -41,14 +41,19 @@ def verdict_grammar(passed: str, failed: str, reason: str, max_chars: int) -> st
     """Exactly two lines: one of two verdicts, then `reason` and one to `max_chars` characters."""
     return "\n".join(
         [
-            f'root ::= ("{passed}" | "{failed}") "\\n" "{reason}" char{{1,{max_chars}}}',
+            f'root ::= ("{passed}" | "{failed}") "\\n" "{reason}" first char{{0,{max_chars - 1}}}',
+            r"first ::= [^\x00-\x20\x7f\u3000]",
             r"char ::= [^\x00-\x1f\x7f]",
         ]
     )
 
 
 def _summary(number: int, size: tuple[int, int], norm: Norm, limits: Limits) -> list[str]:
-    return [f'image{number} ::= "\\"" char{{1,{limits.max_desc_chars}}} "\\""']
+    """Not empty, and no blank to begin with."""
+    return [
+        f'image{number} ::= "\\"" first{number} char{{0,{limits.max_desc_chars - 1}}} "\\""',
+        rf'first{number} ::= [^"\\\x00-\x20\x7f\u3000]',
+    ]
 
 
 def _dense(number: int, size: tuple[int, int], norm: Norm, limits: Limits) -> list[str]:

@@ -105,7 +105,7 @@ def _write(model: Any, processor: Any, checkpoint: Path, directory: Path) -> Non
     processor.save_pretrained(directory)
     # Tools that predate the nested processor file look for these.
     processor.image_processor.save_pretrained(directory)
-    for name in ("prompts.json", "generation_config.json"):
+    for name in ("prompts.json", "canvas.json", "generation_config.json"):
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, directory / name)
     for file in directory.iterdir():

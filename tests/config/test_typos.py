@@ -22,7 +22,7 @@ ON_THE_COMMAND_LINE = [
     (["lora_rank=8"], "unknown key 'lora_rank'; did you mean 'tuner.lora_rank'?"),
     (["trainer.learning_rate=1"], "unknown key 'trainer.learning_rate'; did you mean 'optim.learning_rate'?"),
     (["trainer.zzz=1"], "unknown key 'trainer.zzz'; known: trainer.num_train_epochs, trainer.max_steps"),
-    (["zzz.zzz=1"], "unknown key 'zzz.zzz'; known: augmentation, callbacks, data, experiment"),
+    (["zzz.zzz=1"], "unknown key 'zzz.zzz'; known: augmentation, callbacks, data, engine, experiment"),
     (["hydra.rnu.dir=x"], "unknown key 'hydra.rnu'; did you mean 'hydra.run'?"),
     # a group or an option
     (["rlfh=gkd_forward"], "unknown key 'rlfh'; did you mean 'rlhf'?"),

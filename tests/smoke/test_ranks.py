@@ -109,7 +109,7 @@ def two(tmp_path_factory) -> dict[str, list[Seen]]:
         for number in range(2)
     ]
     try:
-        said = [process.communicate(timeout=150)[0] for process in processes]
+        said = [process.communicate(timeout=400)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

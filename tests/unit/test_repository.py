@@ -31,7 +31,8 @@ BELOW = {
     "models": {"config", "values"},
     "learning": {"models", "config", "values"},
     "metrics": {"geometry", "values"},
-    "inference": {"data", "models", "geometry", "values", "augmentation", "config", "drawing"},
+    "checkpoints": {"data", "values"},
+    "inference": {"checkpoints", "data", "models", "geometry", "values", "augmentation", "config", "drawing"},
 }
 
 

@@ -82,13 +82,21 @@ def test_pixels_end_with_their_own_image():
 
 def test_summaries_are_not_empty():
     assert held(json.dumps({"图片_1": "线缆×2", "图片_2": "x"}, ensure_ascii=False), mode=Mode.SUMMARY)
-    assert not held(json.dumps({"图片_1": "", "图片_2": "x"}, ensure_ascii=False), mode=Mode.SUMMARY)
+    for text in ("", " ", "　", " x"):
+        assert not held(json.dumps({"图片_1": text, "图片_2": "x"}, ensure_ascii=False), mode=Mode.SUMMARY)
 
 
 def test_verdicts_have_two_lines():
     grammar = verdict_grammar("通过", "不通过", "理由: ", 10)
     assert accepts(grammar, "不通过\n理由: 缺少标签")
-    for text in ("通过", "通过\n理由: ", "通过\n理由: a\nb", "好\n理由: a", "通过\n理由: 01234567890"):
+    for text in (
+        "通过",
+        "通过\n理由: ",
+        "通过\n理由:  a",
+        "通过\n理由: a\nb",
+        "好\n理由: a",
+        "通过\n理由: 01234567890",
+    ):
         assert not accepts(grammar, text)
 
 
