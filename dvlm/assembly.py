@@ -110,7 +110,7 @@ def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) ->
     """The student with its adapters off where the teacher is its base and that gives the base, else a frozen model."""
     path = config.rlhf.teacher_model
     if path == "base" and tuned.keeps_base:
-        return AdaptersOff(tuned.model, share=not (tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)))
+        return AdaptersOff(tuned.model)
     if path != "base":
         processor = load.load_processor(path)
         checks.check_vocabulary(data.encoder.processor.tokenizer, processor.tokenizer)

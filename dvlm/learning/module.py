@@ -14,7 +14,8 @@ from dvlm.learning import optim
 from dvlm.learning.losses import HeadLoss, LossHead
 from dvlm.learning.meter import Meter
 from dvlm.learning.teacher import Teacher
-from dvlm.models import forward, towers
+from dvlm.models import forward, prefix, towers
+from dvlm.models.prefix import Reach
 from dvlm.models.towers import HEAD, Tower
 from dvlm.models.tuning import Tuned
 from dvlm.values import Batch, InputError, generator
@@ -50,7 +51,7 @@ class SFTModule(L.LightningModule):
         self.model = tuned.model
         self.eval_teacher, self.groups = eval_teacher, groups
         self.lorap_lr_ratio = lorap_lr_ratio
-        self.vision_trains = tuned.touches(Tower.VIT) or tuned.touches(Tower.ALIGNER)
+        self.reach = Reach.of(self.model)
         inner = forward.core(self.model)
         setattr(inner, HEAD, LossHead.of(inner.lm_head))
         self._window, self._eval = Meter(), Meter()
@@ -60,13 +61,12 @@ class SFTModule(L.LightningModule):
 
     def score(self, batch: Batch, teacher: Teacher | None) -> HeadLoss:
         """The fused loss of a batch; with a `teacher` it holds the divergence as well."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.vision_trains):
-            images = forward.image_features(self.model, batch)
+        begun = prefix.begin(self.model, batch, self.reach)
         mask, targets = forward.supervised(batch)
         # The teacher goes first: its pass inside `disable_adapter` must not come between a checkpointed pass and its
         # recomputation.
-        theirs = teacher.states(batch, mask, images) if teacher else None
-        hidden = forward.hidden_states(self.model, batch, images)[mask]
+        theirs = teacher.states(batch, mask, begun) if teacher else None
+        hidden = prefix.finish(self.model, batch, begun)[mask]
         with torch.autocast(hidden.device.type, enabled=False):
             return forward.core(self.model).lm_head(
                 hidden,
@@ -74,7 +74,7 @@ class SFTModule(L.LightningModule):
                 sft_alpha=self.rlhf.sft_alpha,
                 beta=self.rlhf.beta if teacher else 0.0,
                 teacher_hidden=theirs,
-                teacher_weight=teacher.head if teacher else None,
+                teacher_weight=teacher.head(hidden.device) if teacher else None,
                 divergence=self.rlhf.divergence,
                 jsd_mix=self.rlhf.jsd_mix,
                 temperature=self.rlhf.kd_temperature,

@@ -8,52 +8,65 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dvlm.models import forward
+from dvlm.models import prefix
+from dvlm.models.prefix import Begun
 from dvlm.values import Batch
 
 
 class Teacher(Protocol):
-    """Gives the teacher's side of the divergence at the supervised positions of a batch."""
+    """Gives the teacher's side of the divergence at the supervised positions of a batch.
 
-    def states(self, batch: Batch, mask: Tensor, images: dict[str, Any] | None) -> Tensor:
-        """Hidden states (S, Ht) at `mask` (B, L). `images`: the student's features where the teacher may share them."""
+    It sees the whole batch, with the sources of its samples in `groups`: several models by source, as long as they
+    share a head, are a teacher too.
+    """
+
+    def states(self, batch: Batch, mask: Tensor, begun: Begun) -> Tensor:
+        """Hidden states (S, Ht) at `mask` (B, L). `begun`: the student's forward pass up to where it differs from its
+        base's, for a teacher that may go on from there."""
         ...
 
-    @property
-    def head(self) -> Tensor | None:
-        """The teacher's head (V, Ht), or None where it is the student's own."""
+    def head(self, device: torch.device) -> Tensor | None:
+        """The teacher's head (V, Ht) on `device`, or None where it is the student's own."""
         ...
 
 
 @dataclass(frozen=True)
 class AdaptersOff:
-    """The student without its adapters: no second set of weights. `share` where vision is the same with them on."""
+    """The student without its adapters: no second set of weights."""
 
     model: Any
-    share: bool
-    head: None = None
+
+    def head(self, device: torch.device) -> None:
+        """The student's own."""
 
     @torch.no_grad()
-    def states(self, batch: Batch, mask: Tensor, images: dict[str, Any] | None) -> Tensor:
+    def states(self, batch: Batch, mask: Tensor, begun: Begun) -> Tensor:
         """Hidden states (S, H) of the base at `mask` (B, L)."""
         with self.model.disable_adapter():
-            shared = images if self.share else forward.image_features(self.model, batch)
-            return forward.hidden_states(self.model, batch, shared)[mask]
+            return prefix.finish(self.model, batch, begun)[mask]
 
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A second model, of any size, with the student's vocabulary."""
+    """A second model, of any size, with the student's vocabulary.
+
+    `shares` where it holds the weights that the student started from; with `offload` its body waits on the CPU between
+    two passes.
+    """
 
     model: Any
+    shares: bool = False
+    offload: bool = False
 
-    @property
-    def head(self) -> Tensor:
-        """The head (V, Ht)."""
-        return self.model.lm_head.weight
+    def head(self, device: torch.device) -> Tensor:
+        """The head (V, Ht) on `device`; the body stays where it is."""
+        return self.model.lm_head.to(device).weight
 
     @torch.no_grad()
-    def states(self, batch: Batch, mask: Tensor, images: dict[str, Any] | None) -> Tensor:
+    def states(self, batch: Batch, mask: Tensor, begun: Begun) -> Tensor:
         """Hidden states (S, Ht) of the teacher at `mask` (B, L)."""
         self.model.to(batch.input_ids.device)
-        return forward.hidden_states(self.model, batch, forward.image_features(self.model, batch))[mask]
+        states = prefix.finish(self.model, batch, begun if self.shares else Begun())[mask]
+        if self.offload:
+            self.model.model.to("cpu")
+        return states

@@ -22,8 +22,14 @@ def image_features(model: Any, batch: Batch) -> dict[str, Any] | None:
     if batch.pixel_values is None:
         return None
     inner = core(model).model
-    pixels = floats(batch.pixel_values).to(next(inner.visual.parameters()).dtype)
-    return {"image": inner.get_image_features(pixels, batch.image_grid_thw, return_dict=True)}
+    values = pixels(inner.visual, batch)
+    return {"image": inner.get_image_features(values, batch.image_grid_thw, return_dict=True)}
+
+
+def pixels(visual: Any, batch: Batch) -> Tensor:
+    """The patches (P, D) of a batch that has some, in the dtype of the vision tower."""
+    assert batch.pixel_values is not None
+    return floats(batch.pixel_values).to(next(visual.parameters()).dtype)
 
 
 def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
@@ -31,20 +37,23 @@ def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Te
 
     A pack needs `use_cache=False` and no attention mask: with either, samples would see each other.
     """
-    inner = core(model)
+    return run(core(model).model, batch, images)
+
+
+def run(inner: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
+    """Last hidden states (B, L, H) of a `Qwen3VLModel`."""
+    out = inner(input_ids=batch.input_ids, mm_encoder_outputs=dict(images) if images else None, **layout(inner, batch))
+    return out.last_hidden_state
+
+
+def layout(inner: Any, batch: Batch) -> dict[str, Any]:
+    """How the samples of a batch lie in it, as keywords of the language model."""
     lengths: dict[str, Any] = {}
     if batch.cu_seq_lens is not None:
         bounds, longest = batch.cu_seq_lens, batch.max_length
         lengths = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
-    out = inner.model(
-        input_ids=batch.input_ids,
-        position_ids=_positions(batch, inner.config.text_config._attn_implementation),
-        attention_mask=batch.attention_mask,
-        mm_encoder_outputs=dict(images) if images else None,
-        use_cache=False,
-        **lengths,
-    )
-    return out.last_hidden_state
+    positions = _positions(batch, inner.config.text_config._attn_implementation)
+    return {"position_ids": positions, "attention_mask": batch.attention_mask, "use_cache": False, **lengths}
 
 
 def _positions(batch: Batch, attention: str) -> Tensor:

@@ -68,6 +68,15 @@ def in_last_layers(model: nn.Module, name: str, last: Mapping[str, int]) -> bool
     return number is not None and int(number.group(1)) >= layers - wanted
 
 
+def untouched_layers(model: nn.Module, training: Iterable[str]) -> int:
+    """How many of the first layers of the language model come before all of the parameters named in `training`."""
+    first = len(model.get_submodule(LAYERS["llm"]))  # type: ignore[arg-type]
+    for name in map(plain, training):
+        number = re.match(rf"{re.escape(LAYERS['llm'])}\.(\d+)\.", name)
+        first = min(first, 0 if name.startswith(f"{EMBEDDINGS}.") else int(number.group(1)) if number else first)
+    return first
+
+
 def aligner_modules(model: nn.Module) -> list[str]:
     """What the alias `aligner` stands for: the merger, and each deepstack merger by its number."""
     return [name for name, _ in model.named_modules() if name == MERGER or re.fullmatch(rf"{DEEPSTACK}\.\d+", name)]
