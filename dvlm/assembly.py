@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from rich.console import Console
 
-from dvlm import checks, run
+from dvlm import checks, run, teaching
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.first_sample import FirstSample
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
@@ -26,9 +26,7 @@ from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
 from dvlm.learning.gkd import GKDModule
 from dvlm.learning.module import SFTModule
-from dvlm.learning.teacher import AdaptersOff, FrozenModel, Teacher
 from dvlm.models import adapters, load, tuning
-from dvlm.models.towers import Tower
 from dvlm.models.tuning import Tuned
 
 NEVER = 10**12  # micro-batches between validations that Lightning itself starts
@@ -101,21 +99,9 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "lorap_lr_ratio": config.tuner.lorap_lr_ratio,
     }
     if config.rlhf.uses_teacher:
-        return GKDModule(tuned, teacher=build_teacher(config, tuned, data), **common)
-    watcher = build_teacher(config, tuned, data) if config.rlhf.eval_kl else None
+        return GKDModule(tuned, teacher=teaching.build_teacher(config, tuned, data), **common)
+    watcher = teaching.build_teacher(config, tuned, data) if config.rlhf.eval_kl else None
     return SFTModule(tuned, eval_teacher=watcher, **common)
-
-
-def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> Teacher:
-    """The student with its adapters off where the teacher is its base and that gives the base, else a frozen model."""
-    path = config.rlhf.teacher_model
-    if path == "base" and tuned.keeps_base:
-        return AdaptersOff(tuned.model)
-    if path != "base":
-        processor = load.load_processor(path)
-        checks.check_vocabulary(data.encoder.processor.tokenizer, processor.tokenizer)
-    model = replace(config.model, model=config.model.model if path == "base" else path)
-    return FrozenModel(load.load_model(model, packing=config.data.packing))
 
 
 def check_samples(data: CaptionDataModule) -> None:
@@ -141,7 +127,7 @@ def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data:
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        precision="32-true" if config.model.torch_dtype == "float32" else "bf16-mixed",
+        precision=precision(config),
         max_epochs=1,
         max_steps=module.steps,
         accumulate_grad_batches=data.accumulation,
@@ -157,6 +143,11 @@ def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data:
         logger=loggers,
         callbacks=build_callbacks(config, directory, data),
     )
+
+
+def precision(config: TrainConfig) -> Any:
+    """Lightning's name for `model.torch_dtype`."""
+    return "32-true" if config.model.torch_dtype == "float32" else "bf16-mixed"
 
 
 def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModule) -> list[L.Callback]:
@@ -202,6 +193,9 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     console = Console(quiet=not trainer.is_global_zero)
     statistics = data.train_plan.statistics(config.global_max_length)
     run.announce(console, module.tuned, config, statistics, module.steps)
+    teacher = module.train_teacher or module.eval_teacher
+    if teacher:
+        console.print(teaching.account(config, teacher, module.reach, data), soft_wrap=True)
     run.name_dropped(console, data.dropped)
     if trainer.is_global_zero:
         run.describe(directory, config, {"plan": statistics, "dropped": data.dropped})

@@ -94,6 +94,17 @@ def check_vocabulary(student: Any, teacher: Any) -> None:
         )
 
 
+def check_template(student: Any, teacher: Any) -> None:
+    """Teacher and student were taught to read the same conversation as the same text; both are processors."""
+    messages = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("system", "user", "assistant")]
+    ours, theirs = (each.apply_chat_template(messages, tokenize=False) for each in (student, teacher))
+    if ours != theirs:
+        raise HealthError(
+            f"teacher and student have different chat templates: one conversation reads '{ours[:80]}' and "
+            f"'{theirs[:80]}'; take a teacher of the same family"
+        )
+
+
 def check_step_zero_kl(kl: float, dtype: str) -> None:
     """The student starts as its teacher, so that the divergence is 0 to rounding (evaluation mode)."""
     tolerance = KL_TOLERANCE if dtype == "float32" else KL_TOLERANCE_LOW

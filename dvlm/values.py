@@ -206,7 +206,8 @@ class Batch:
     a sample; `groups` the names under which a sample's losses are logged apart; `supervised_in_step` the supervised
     tokens of the whole optimizer step, over ranks and micro-batches; `pack` the number of the pack in the plan.
     `coordinates` (B, L) bool marks the digits of coordinates (None: nobody knows); `has_ce` is False for what the
-    student wrote itself: it is compared with the teacher only.
+    student wrote itself: it is compared with the teacher only; `digests` tell each sample's content from any other's
+    (empty: nobody will ask for them again).
     """
 
     input_ids: Tensor
@@ -225,6 +226,7 @@ class Batch:
     pack: int
     coordinates: Tensor | None = None
     has_ce: bool = True
+    digests: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with every tensor on `device`."""

@@ -12,6 +12,7 @@ from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ExportConfig, ValidateConfig
+from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
 from dvlm.config.trainer import TrainerConfig
@@ -36,6 +37,7 @@ __all__ = [
     "SchedulerKwargs",
     "SourceConfig",
     "SplitConfig",
+    "TeacherConfig",
     "TrainConfig",
     "TrainerConfig",
     "TunerConfig",

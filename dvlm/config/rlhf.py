@@ -24,6 +24,13 @@ class RlhfConfig:
     top_p: float = knob(1.0, "nucleus of sampling", "probability")
     max_completion_length: int = knob(256, "longest sampled answer", "tokens")
     teacher_model: str = knob("base", "`base` (the student with its adapters off) or a path or hub id", path=True)
+    teacher_offload: str = knob(
+        "none", "where a teacher of its own waits between two passes: none (beside the student) | cpu"
+    )
+    teacher_cache: str = knob("off", "keep the teacher's hidden states in cache_dir for other runs: off | read_write")
+    teacher_cache_gib: float = knob(
+        50.0, "the most that these may take together; what was not used for longest goes", "GiB"
+    )
     divergence: str = knob("forward_kl", "forward_kl = KL(T||S) | reverse_kl = KL(S||T) | jsd")
     jsd_mix: float = knob(0.5, "teacher's share in the mixture of the JSD", "probability")
     kd_temperature: float = knob(1.0, "softens teacher and student in the divergence, without a tau^2 factor")
@@ -33,6 +40,9 @@ class RlhfConfig:
         check_paths("rlhf.", self)
         one_of("rlhf.rlhf_type", self.rlhf_type, ("none", "gkd"))
         one_of("rlhf.divergence", self.divergence, DIVERGENCES)
+        one_of("rlhf.teacher_offload", self.teacher_offload, ("none", "cpu"))
+        one_of("rlhf.teacher_cache", self.teacher_cache, ("off", "read_write"))
+        at_least("rlhf.teacher_cache_gib", self.teacher_cache_gib, 0.0, above=True)
         at_least("rlhf.beta", self.beta, 0.0)
         at_least("rlhf.sft_alpha", self.sft_alpha, 0.0)
         at_least("rlhf.kd_temperature", self.kd_temperature, 0.0, above=True)

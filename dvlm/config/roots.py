@@ -10,6 +10,7 @@ from dvlm.config.knob import check_paths, group, knob, one_of
 from dvlm.config.model import DTYPES
 from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import ReportConfig
+from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
 
@@ -46,6 +47,7 @@ ROOTS: dict[str, type] = {
     "train": TrainConfig,
     "validate": ValidateConfig,
     "preview": PreviewConfig,
+    "teacher": TeacherConfig,
     "export": ExportConfig,
     "convert": ConvertConfig,
     "split": SplitConfig,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dvlm.augmentation.steps import padding_ratio
+from dvlm.data.digest import of_sample
 from dvlm.data.encode import IGNORED
 from dvlm.values import Batch, Sample, Telemetry
 
@@ -62,6 +63,7 @@ def collate(
         supervised_in_step=supervised_in_step,
         pack=pack,
     )
+    batch = replace(batch, digests=tuple(map(of_sample, samples)))
     return replace(batch, telemetry=Telemetry()) if filler else batch
 
 

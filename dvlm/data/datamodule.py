@@ -135,6 +135,11 @@ class CaptionDataModule(L.LightningDataModule):
             return []
         return self._loader(PackDataset(self.val_line, self.val_plan, packing=self.config.packing), 0)
 
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Every pack of this rank, of training and validation: what a teacher is asked about."""
+        validation = self.val_dataloader()
+        return [self.train_dataloader(), *(validation if isinstance(validation, list) else [validation])]
+
     def _loader(self, dataset: PackDataset, start: int) -> DataLoader[Batch]:
         workers = self.config.dataloader_num_workers
         rank = self.trainer.global_rank if self.trainer else 0

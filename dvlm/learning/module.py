@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from dvlm.config import OptimConfig, RlhfConfig
 from dvlm.learning import optim
+from dvlm.learning.cached import CachedTeacher
 from dvlm.learning.losses import HeadLoss, LossHead
 from dvlm.learning.meter import Meter
 from dvlm.learning.teacher import Teacher
@@ -95,7 +96,7 @@ class SFTModule(L.LightningModule):
     def step_metrics(self) -> dict[str, float]:
         """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
         meter, self._window = self._window, Meter()
-        return meter.metrics("train", self._total, self.groups) | self._rates
+        return meter.metrics("train", self._total, self.groups) | self._rates | self._cache_metrics()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch's sums to those of the validation. Always on the data's own answers."""
@@ -105,7 +106,15 @@ class SFTModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the sums of the validation."""
         meter, self._eval = self._eval, Meter()
-        self.publish(meter.metrics("eval", self._total, self.groups))
+        self.publish(meter.metrics("eval", self._total, self.groups) | self._cache_metrics())
+
+    def _cache_metrics(self) -> dict[str, float]:
+        """Samples whose teacher's states were found, and were computed, since the last call, over all ranks."""
+        teacher = self.train_teacher or self.eval_teacher
+        if not isinstance(teacher, CachedTeacher):
+            return {}
+        hits, misses = self._total(teacher.counts().to(self.device, torch.float32)).tolist()
+        return {"perf/teacher_cache_hits": hits, "perf/teacher_cache_misses": misses}
 
     def publish(self, values: dict[str, float]) -> None:
         """Send metrics to every logger at the number of finished optimizer steps, and keep the latest of each."""

@@ -20,6 +20,11 @@ class Teacher(Protocol):
     share a head, are a teacher too.
     """
 
+    @property
+    def shares(self) -> bool:
+        """Whether it goes on from what the student has begun."""
+        ...
+
     def states(self, batch: Batch, mask: Tensor, begun: Begun) -> Tensor:
         """Hidden states (S, Ht) at `mask` (B, L). `begun`: the student's forward pass up to where it differs from its
         base's, for a teacher that may go on from there."""
@@ -35,6 +40,7 @@ class AdaptersOff:
     """The student without its adapters: no second set of weights."""
 
     model: Any
+    shares: bool = True
 
     def head(self, device: torch.device) -> None:
         """The student's own."""

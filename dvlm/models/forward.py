@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -77,6 +78,15 @@ def at_supervised(batch: Batch, marks: Tensor | None) -> Tensor:
     if marks is None:
         return torch.zeros_like(targets, dtype=torch.bool)
     return torch.nn.functional.pad(marks[:, 1:], (0, 1))[mask]
+
+
+def supervised_of_samples(batch: Batch, mask: Tensor) -> list[int]:
+    """How many positions of `mask` (B, L) each sample has."""
+    if batch.cu_seq_lens is None:
+        return mask.sum(1).tolist()
+    bounds = batch.cu_seq_lens.tolist()
+    running = torch.nn.functional.pad(mask[0].cumsum(0), (1, 0))[bounds].tolist()
+    return [after - before for before, after in itertools.pairwise(running)]
 
 
 def sample_of_positions(batch: Batch) -> Tensor:

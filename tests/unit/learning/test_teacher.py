@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 import torch
 from support import small_config
 
-from dvlm import assembly
+from dvlm import assembly, teaching
 from dvlm.checks import HealthError
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.learning.teacher import AdaptersOff, FrozenModel, Teacher
-from dvlm.models import forward, load
+from dvlm.models import forward, load, prefix
+from dvlm.models.prefix import Reach
 from dvlm.models.tiny import TinySpec, prepare
 from dvlm.models.tuning import Tuned
 from dvlm.values import Batch
@@ -35,7 +37,7 @@ def build(data: CaptionDataModule, *knobs: str) -> tuple[Tuned, Teacher]:
     """The student, all of whose trained weights have moved, and its teacher."""
     config = assembly.prepare(small_config(*KNOBS, *knobs))
     tuned = assembly.build_model(config)
-    teacher = assembly.build_teacher(config, tuned, data)
+    teacher = teaching.build_teacher(config, tuned, data)
     with torch.no_grad():
         for parameter in tuned.model.parameters():
             if parameter.requires_grad:
@@ -50,7 +52,8 @@ def states(model: Any, batch: Batch) -> torch.Tensor:
 
 @torch.no_grad()
 def taught(tuned: Tuned, teacher: Teacher, batch: Batch) -> torch.Tensor:
-    return teacher.states(batch, forward.supervised(batch)[0], forward.image_features(tuned.model, batch))
+    begun = prefix.begin(tuned.model, batch, Reach.of(tuned.model))
+    return teacher.states(batch, forward.supervised(batch)[0], begun)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,6 @@ def test_the_base_stays_the_base(data, batch, knobs, kind, tiny):
     assert (states(tuned.model, batch) - base).abs().max() > 0.01
 
 
-@pytest.mark.parametrize(
-    ("knobs", "shares"), [((), True), (VISION, False), (("tuner.modules_to_save=[aligner]",), False)]
-)
-def test_vision_features_are_shared_where_they_are_the_same(data, knobs, shares):
-    assert build(data, *knobs)[1].share is shares
-
-
 def test_adapters_are_on_again_after_the_teacher(data, batch):
     tuned, teacher = build(data)
     before = states(tuned.model, batch)
@@ -88,15 +84,25 @@ def test_adapters_are_on_again_after_the_teacher(data, batch):
     assert torch.equal(states(tuned.model, batch), before)
 
 
-def test_a_teacher_of_another_size(data, batch, cache):
+@pytest.mark.parametrize("offload", ["none", "cpu"])
+def test_a_teacher_of_another_size(data, batch, cache, offload):
     path = prepare(cache, seed=18, spec=TinySpec(hidden=96, heads=3, kv_heads=1, layers=4))
-    _, teacher = build(data, f"rlhf.teacher_model={path}")
-    assert teacher.states(batch, forward.supervised(batch)[0], None).shape[1] == 96
-    assert teacher.head.shape[1] == 96
+    tuned, teacher = build(data, f"rlhf.teacher_model={path}", f"rlhf.teacher_offload={offload}")
+    assert not teacher.shares
+    assert taught(tuned, teacher, batch).shape[1] == 96
+    assert teacher.head(torch.device("cpu")).shape[1] == 96
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
 
 
 def test_a_teacher_with_another_vocabulary_is_refused(data, cache):
     path = prepare(cache, spec=TinySpec(merges=50))
     with pytest.raises(HealthError, match="do not share a vocabulary"):
+        build(data, f"rlhf.teacher_model={path}")
+
+
+def test_a_teacher_with_another_chat_template_is_refused(data, tiny, tmp_path):
+    path = shutil.copytree(tiny, tmp_path / "other")
+    template = path / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + "bye", encoding="utf-8")
+    with pytest.raises(HealthError, match="different chat templates"):
         build(data, f"rlhf.teacher_model={path}")
