@@ -22,5 +22,5 @@ def of_sample(sample: Sample) -> str:
     for tensor in (sample.input_ids, sample.labels != IGNORED, sample.image_grid_thw, sample.pixel_values):
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
+            digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:40]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dvlm.learning.state_store import StateStore
-from dvlm.learning.teacher import Teacher
+from dvlm.learning.teacher import AdaptersOff, FrozenModel
 from dvlm.models import forward, load
 from dvlm.models.prefix import Begun
 from dvlm.values import Batch
@@ -29,7 +29,11 @@ class CachedTeacher:
     """
 
     def __init__(
-        self, teacher: Teacher, store: StateStore, identity: str, agree: Callable[[bool], bool] | None = None
+        self,
+        teacher: AdaptersOff | FrozenModel,
+        store: StateStore,
+        identity: str,
+        agree: Callable[[bool], bool] | None = None,
     ) -> None:
         self.teacher, self.store, self.identity, self.agree = teacher, store, identity, agree
         self.shares = teacher.shares

@@ -40,15 +40,13 @@ class StateStore:
         """The states (rows, H) under `key`, mapped from the file; None where there are none, or none that are whole."""
         path = self._path(key)
         try:
-            with safe_open(path, framework="pt") as file:
-                states, expected = file.get_tensor(STATES), file.metadata().get(CHECKSUM)
-            whole = len(states) == rows and checksum(states) == expected
+            states = _load(path, rows)
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError, KeyError, AttributeError) as error:
-            return self._reject(path, str(error))
-        if not whole:
-            return self._reject(path, "its bytes are not those that were written")
+        except (SafetensorError, OSError) as error:
+            warnings.warn(f"teacher cache: {path} is damaged and computed anew: {error}", stacklevel=2)
+            _remove(path)
+            return None
         with suppress(OSError):  # another process may just have evicted it: what was read stays
             os.utime(path)
         return states
@@ -74,10 +72,6 @@ class StateStore:
     def _path(self, key: str) -> Path:
         group, _, name = key.rpartition("/")
         return self.root / group / name[:2] / f"{name}{SUFFIX}"
-
-    def _reject(self, path: Path, why: str) -> None:
-        warnings.warn(f"teacher cache: {path} is damaged and computed anew: {why}", stacklevel=3)
-        _remove(path)
 
     def _make_room(self, more: int) -> None:
         """Evict where `more` bytes would exceed the limit, looking at the directory once in a while only."""
@@ -116,6 +110,18 @@ class StateStore:
                     _remove(Path(item.path))
 
 
+def _load(path: Path, rows: int) -> Tensor:
+    """The states of an entry; raises SafetensorError where they are not what was written."""
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata() or {}
+        if STATES not in file.keys() or CHECKSUM not in facts:  # noqa: SIM118
+            raise SafetensorError("it is no entry of this cache")
+        states = file.get_tensor(STATES)
+    if len(states) != rows or checksum(states) != facts[CHECKSUM]:
+        raise SafetensorError("its bytes are not those that were written")
+    return states
+
+
 def _remove(path: Path) -> None:
     """Delete a file that may be gone, or lie where nothing can be deleted: whatever else is wrong will show."""
     with suppress(OSError):
@@ -124,4 +130,4 @@ def _remove(path: Path) -> None:
 
 def checksum(states: Tensor) -> str:
     """CRC-32 of the bytes of a contiguous tensor, as 8 hex digits."""
-    return f"{zlib.crc32(states.view(torch.uint8).numpy()):08x}"
+    return f"{zlib.crc32(states.view(torch.uint8).numpy().data):08x}"
