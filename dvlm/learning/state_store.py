@@ -41,9 +41,10 @@ class StateStore:
         path = self._path(key)
         try:
             states = _load(path, rows)
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError) as error:
+            # torch opens the file a second time, by name, and calls it a RuntimeError when it has just been evicted.
+            if not path.exists():
+                return None
             warnings.warn(f"teacher cache: {path} is damaged and computed anew: {error}", stacklevel=2)
             _remove(path)
             return None
