@@ -27,6 +27,7 @@ EXAMPLES = {
     "caption": (
         "python -m dvlm.caption checkpoint=<run> input=photos output=captions.jsonl pictures=drawn",
         "python -m dvlm.caption checkpoint=<run> input=photo.jpg stream=true",
+    ),
     "teacher": (
         "python -m dvlm.teacher +experiment=gkd_forward",
         "python -m dvlm.train -m +experiment=gkd_forward rlhf.teacher_cache=read_write rlhf.beta=0.05,0.1,0.2",
