@@ -11,12 +11,15 @@ from rich.console import Console
 
 from dvlm import checks, run, teaching
 from dvlm.augmentation.pipeline import Pipeline
+from dvlm.callbacks.agreement import SameConfig
 from dvlm.callbacks.first_sample import FirstSample
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
 from dvlm.callbacks.loggers import build_loggers, recording
 from dvlm.callbacks.pictures import Pictures
+from dvlm.callbacks.preemption import Preemption
 from dvlm.callbacks.progress import build_progress
 from dvlm.callbacks.saving import Saving
+from dvlm.callbacks.standing import Standing
 from dvlm.callbacks.step_log import StepLog
 from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
@@ -185,7 +188,9 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         callbacks.append(FirstSample(directory / "samples", first, processor.tokenizer))
     callbacks += build_progress(shown.progress)
     patience = config.trainer.early_stopping_patience
-    return [*callbacks, *([EarlyStopping(config.trainer, patience)] if patience else []), saving]
+    early = [EarlyStopping(config.trainer, patience)] if patience else []
+    agreed = SameConfig(asdict(config) | {"directory": str(directory)})
+    return [agreed, *callbacks, Standing(directory), Preemption(saving), *early, saving]
 
 
 def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTModule, data: CaptionDataModule) -> float:
@@ -205,13 +210,12 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
         left = f"{module.steps - step} steps are left" if step < module.steps else "nothing is left to train"
         console.print(f"resumes {checkpoint} at step {step}: {left}", soft_wrap=True)
     validates = data.val_plan is not None
-    every = config.trainer.eval_steps
     with recording(trainer.loggers):
         if validates and config.trainer.eval_at_start and not checkpoint:
             trainer.validate(module, datamodule=data, verbose=False)
         first = module.latest.get("eval/sft_loss")
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint / TRAINER if checkpoint else None, weights_only=True)
-        if validates and not (every and trainer.global_step % every == 0):
+        if validates and module.validated != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
     run.closing(console, directory, first, module.latest.get("eval/sft_loss"))
     return module.latest.get(config.trainer.metric_for_best_model, float("nan"))

@@ -101,6 +101,21 @@ def find(path: str, prefer: tuple[str, ...] = ("last", "best")) -> Path:
     raise InputError(f"no checkpoint in {path}: expected a checkpoint or run directory with checkpoints/last")
 
 
+def newest(root: Path) -> Path | None:
+    """The newest checkpoint below `root` that is whole; None where there is none."""
+    store = CheckpointStore(root)
+    return next((path.resolve() for path in map(store.path, reversed(store.steps())) if is_whole(path)), None)
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether every file of a checkpoint is what its manifest says."""
+    try:
+        verify(directory)
+    except (InputError, OSError, json.JSONDecodeError):
+        return False
+    return True
+
+
 def saved_step(checkpoint: Path) -> int:
     """The optimizer step at which a checkpoint directory was saved."""
     match = STEP.match(checkpoint.name)

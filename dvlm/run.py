@@ -7,7 +7,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dvlm.data.files import record_files
 from dvlm.learning.optim import tower_rates
 from dvlm.models import towers
 from dvlm.models.tuning import Tuned
+from dvlm.sweeps.status import Status, now
 
 PACKAGES = (
     "dvlm",
@@ -43,7 +43,8 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
     (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
     run = {
         "command": [sys.executable, "-m", "dvlm.train", *sys.argv[1:]],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
+        "restarts": status.restarts if (status := Status.read(directory)) else 0,
         "host": platform.node(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

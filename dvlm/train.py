@@ -23,9 +23,12 @@ def start(config: TrainConfig) -> float:
 
     from hydra.core.hydra_config import HydraConfig
 
+    from dvlm.sweeps.attempt import carry_out
+    from dvlm.sweeps.place import Place
+
     # Workers are forked: a tokenizer that has used threads before would warn, and then use none.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return train(config, Path(HydraConfig.get().runtime.output_dir))
+    return carry_out(train, config, Path(HydraConfig.get().runtime.output_dir), Place.here(os.environ))
 
 
 def train(config: TrainConfig, directory: Path) -> float:

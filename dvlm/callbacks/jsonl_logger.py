@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,20 @@ class JsonlLogger(Logger):
             # A run that was killed may have left half a line.
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resumed[1]]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(kept), encoding="utf-8")
+        self._replace(kept)
+
+    @rank_zero_only
+    def forget(self, prefix: str, step: int) -> None:
+        """Drop the lines of `step` that have a metric under `prefix`."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not _logs(json.loads(line), prefix, step)]
+        if len(kept) < len(lines):
+            self._replace(kept)
+
+    def _replace(self, lines: list[str]) -> None:
+        fresh = self.path.with_name(f".{FILE}")
+        fresh.write_text("".join(lines), encoding="utf-8")
+        os.replace(fresh, self.path)
 
     @property
     def name(self) -> str:
@@ -50,3 +64,7 @@ class JsonlLogger(Logger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration is in `config.yaml`."""
+
+
+def _logs(metrics: Mapping[str, float], prefix: str, step: int) -> bool:
+    return metrics["step"] == step and any(name.startswith(prefix) for name in metrics)

@@ -65,7 +65,7 @@ class Saving(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save a step that is due and not about to be validated."""
         boundary = (batch_idx + 1) % module.accumulation == 0
-        if boundary and self._due(trainer.global_step) and not self._validates(trainer.global_step):
+        if boundary and self._due(trainer.global_step) and not self.validates(trainer.global_step):
             self.save(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
@@ -89,7 +89,8 @@ class Saving(L.Callback):
         every = self.config.save_steps
         return every is not None and step % every == 0 and step >= self.config.save_delay_steps
 
-    def _validates(self, step: int) -> bool:
+    def validates(self, step: int) -> bool:
+        """Whether a validation follows this step."""
         return self.config.eval_steps is not None and step % self.config.eval_steps == 0
 
     def save(self, trainer: L.Trainer, module: Any) -> None:

@@ -12,6 +12,7 @@ from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ExportConfig, ValidateConfig
+from dvlm.config.sweep import SweepConfig
 from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
@@ -37,6 +38,7 @@ __all__ = [
     "SchedulerKwargs",
     "SourceConfig",
     "SplitConfig",
+    "SweepConfig",
     "TeacherConfig",
     "TrainConfig",
     "TrainerConfig",

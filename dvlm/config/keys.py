@@ -12,8 +12,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def groups() -> list[str]:
-    """The config groups: the directories of `conf/`."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    """The config groups: the directories of `conf/`, but for Hydra's own."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 
 
 def options(group: str) -> list[str]:

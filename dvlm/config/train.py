@@ -12,6 +12,7 @@ from dvlm.config.logger import LoggerConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig
 from dvlm.config.rlhf import RlhfConfig
+from dvlm.config.sweep import SweepConfig
 from dvlm.config.trainer import TrainerConfig
 from dvlm.config.tuner import TunerConfig
 
@@ -29,6 +30,7 @@ class TrainConfig:
     trainer: TrainerConfig = group(TrainerConfig)
     logger: LoggerConfig = group(LoggerConfig)
     callbacks: CallbacksConfig = group(CallbacksConfig)
+    sweep: SweepConfig = group(SweepConfig)
     global_max_length: int = knob(4096, "the one length knob: longest row, packs included", "tokens")
     seed: int = knob(17, "seed of pairing, modes, augmentation, adapters")
     debug: bool = knob(False, "two steps, verbose, the first sample decoded and drawn")

@@ -58,6 +58,7 @@ class SFTModule(L.LightningModule):
         self._window, self._eval = Meter(), Meter()
         self._rates: dict[str, float] = {}
         self.latest: dict[str, float] = {}
+        self.validated: int | None = None  # the step of the last whole validation
         self.train()
 
     def score(self, batch: Batch, teacher: Teacher | None) -> HeadLoss:
@@ -107,6 +108,7 @@ class SFTModule(L.LightningModule):
         """Log the sums of the validation."""
         meter, self._eval = self._eval, Meter()
         self.publish(meter.metrics("eval", self._total, self.groups) | self._cache_metrics())
+        self.validated = self.trainer.global_step
 
     def _cache_metrics(self) -> dict[str, float]:
         """Samples whose teacher's states were found, and were computed, since the last call, over all ranks."""
@@ -148,7 +150,7 @@ class SFTModule(L.LightningModule):
         """Keep only what trains, no base weights, no teacher; and the latest validation, and the schedule's length."""
         training = self._training_shapes()
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in training}
-        checkpoint["steps"] = self.steps
+        checkpoint |= {"steps": self.steps, "validated": self.validated}
         checkpoint["latest"] = {name: value for name, value in self.latest.items() if name.startswith("eval/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -168,6 +170,7 @@ class SFTModule(L.LightningModule):
                 f"unknown or of another shape, such as {wrong[0]}; resume with the same tuner"
             )
         self.latest |= checkpoint["latest"]
+        self.validated = checkpoint["validated"]
 
     def _training_shapes(self) -> dict[str, torch.Size]:
         return {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
+from dvlm import interruption
 from dvlm.models import forward
 from dvlm.models.forward import core
 from dvlm.values import Completion, Prompt, Sample, answer_start
@@ -37,7 +38,8 @@ def prompt_of(sample: Sample) -> Prompt:
 def answer(model: Any, tokenizer: Any, samples: Sequence[Sample], *, max_new_tokens: int) -> list[str]:
     """Greedy answers to the prompts of `samples`, as text."""
     sampling = Sampling(max_new_tokens=max_new_tokens)
-    written = write(model, tokenizer, [prompt_of(sample) for sample in samples], sampling=sampling)
+    prompts = [prompt_of(sample) for sample in samples]
+    written = write(model, tokenizer, prompts, sampling=sampling, interruptible=True)
     return tokenizer.batch_decode([completion.ids for completion in written], skip_special_tokens=True)
 
 
@@ -51,11 +53,13 @@ def write(
     draws: Sequence[np.random.Generator] = (),
     batch_size: int | None = None,
     processors: Sequence[LogitsProcessor] = (),
+    interruptible: bool = False,
 ) -> list[Completion]:
     """Answers to `prompts`, `batch_size` at a time, padded on the left; adapters as they are at the moment.
 
     `draws` has one generator a prompt (none when greedy): what a prompt gets depends on it alone, not on its
     neighbours. No place of an image or a video is ever written. `processors` see the scores first.
+    `interruptible` answers end at once where the process is asked to stop: whoever wants that takes none of them then.
     """
     size = batch_size or max(len(prompts), 1)
     was_training = model.training
@@ -64,7 +68,8 @@ def write(
         out = []
         for start in range(0, len(prompts), size):
             here = slice(start, start + size)
-            out += _write(model, tokenizer, prompts[here], sampling, draws[here], processors)
+            stops = [_interrupted] if interruptible else []
+            out += _write(model, tokenizer, prompts[here], sampling, draws[here], processors, stops)
         return out
     finally:
         model.train(was_training)
@@ -77,6 +82,7 @@ def _write(
     sampling: Sampling,
     draws: Sequence[np.random.Generator],
     processors: Sequence[LogitsProcessor],
+    stops: Sequence[Any],
 ) -> list[Completion]:
     inner = core(model)
     padded = _Padded(prompts, tokenizer.pad_token_id, inner.lm_head.weight.device)
@@ -88,6 +94,7 @@ def _write(
         # The towers see each image once, before the first word.
         mm_encoder_outputs=forward.image_features(model, padded) or {},  # type: ignore[arg-type]
         logits_processor=LogitsProcessorList(chosen),
+        stopping_criteria=StoppingCriteriaList(stops),
         suppress_tokens=unwritable(inner.config, len(tokenizer)),
         max_new_tokens=sampling.max_new_tokens,
         do_sample=False,
@@ -98,6 +105,10 @@ def _write(
         pad_token_id=tokenizer.pad_token_id,
     )
     return [_completion(row, tokenizer.eos_token_id) for row in out[:, padded.width :].cpu()]
+
+
+def _interrupted(input_ids: Any, scores: Any, **_: Any) -> Tensor:
+    return torch.full((len(input_ids),), interruption.asked(), device=input_ids.device)
 
 
 def unwritable(config: Any, words: int) -> list[int]:

@@ -1,0 +1,58 @@
+"""Where a process runs: machine, job of a scheduler, rank. Read from the environment, once."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEDULER = "SLURM_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A process: its host since that machine's start (`boot`), pid and its start (`born`, in ticks of that machine),
+    SLURM job (`123_4` in an array; None outside of SLURM) and rank."""
+
+    host: str
+    boot: str
+    pid: int
+    born: int
+    slurm: str | None
+    rank: int = 0
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> Place:
+        """This process. Ranks are numbered by torchrun or the local launcher, else by srun."""
+        rank = environ.get("RANK") or (environ.get("SLURM_PROCID") if "SLURM_STEP_ID" in environ else None)
+        return cls(
+            host=platform.node(),
+            boot=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+            pid=os.getpid(),
+            born=born(os.getpid()) or 0,
+            slurm=slurm_job(environ),
+            rank=int(rank or 0),
+        )
+
+    @property
+    def job(self) -> str:
+        """The id under which a person finds the job: of SLURM, else of the process."""
+        return self.slurm or str(self.pid)
+
+
+def slurm_job(environ: Mapping[str, str]) -> str | None:
+    """The SLURM job of a process: the same before and after a requeue, also for a task of an array."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID")
+
+
+def born(pid: int) -> int | None:
+    """When a process of this machine started, in ticks since the machine did; None where there is none, or a dead one
+    that nobody has waited for. With it, a process that got an old number is not taken for its predecessor."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
