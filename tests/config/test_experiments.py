@@ -13,7 +13,8 @@ from dvlm.config.compose import compose
 from dvlm.config.roots import ROOTS
 
 EXPERIMENTS = keys.options("experiment")
-OPTIONS = [(group, option) for group in keys.groups_of(TrainConfig) for option in keys.options(group)]
+GROUPS = [group for group in keys.groups_of(TrainConfig) if group != "sweep"]  # it has a plus: see below
+OPTIONS = [(group, option) for group in GROUPS for option in keys.options(group)]
 VALUES = {
     "data=jsonl": ["data.train_jsonl=train.jsonl"],
     "data=mixture": ["data.sources=[{name: a, train_jsonl: a.jsonl}, {name: b, train_jsonl: b.jsonl}]"],
@@ -54,6 +55,14 @@ def test_experiment_opens_with_its_command(name):
 def test_option_composes(group, option):
     choice = f"{group}={option}"
     assert isinstance(compose("train", [choice, *VALUES.get(choice, [])]), TrainConfig)
+
+
+@pytest.mark.parametrize("name", keys.options("sweep"))
+def test_sweep_composes_and_opens_with_its_command(name):
+    assert isinstance(compose("train", [f"+sweep={name}"]), TrainConfig)
+    lines = (keys.CONF / "sweep" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# @package _global_"
+    assert any(line.startswith("# python -m dvlm.train -m ") and f"+sweep={name}" in line for line in lines)
 
 
 @pytest.mark.parametrize("verb", NEEDED)
