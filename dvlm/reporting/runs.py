@@ -14,6 +14,7 @@ import yaml
 
 from dvlm.reporting import log
 from dvlm.reporting.log import Log
+from dvlm.sweeps import lock
 from dvlm.sweeps.status import Status
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
@@ -146,7 +147,7 @@ def read(directory: Path, overrides: list[str] | None = None) -> Run:
         directory,
         {key: value for key, _, value in pairs},
         config if isinstance(config, dict) else {},
-        Status.read(directory),
+        lock.observed(directory),
         log.read(directory / log.FILE),
     )
 

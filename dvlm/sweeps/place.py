@@ -24,15 +24,15 @@ class Place:
     rank: int = 0
 
     @classmethod
-    def here(cls, environ: Mapping[str, str]) -> Place:
+    def here(cls, variables: Mapping[str, str]) -> Place:
         """This process. Ranks are numbered by torchrun or the local launcher, else by srun."""
-        rank = environ.get("RANK") or (environ.get("SLURM_PROCID") if "SLURM_STEP_ID" in environ else None)
+        rank = variables.get("RANK") or (variables.get("SLURM_PROCID") if "SLURM_STEP_ID" in variables else None)
         return cls(
             host=platform.node(),
             boot=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
             pid=os.getpid(),
             born=born(os.getpid()) or 0,
-            slurm=slurm_job(environ),
+            slurm=slurm_job(variables),
             rank=int(rank or 0),
         )
 
@@ -42,10 +42,10 @@ class Place:
         return self.slurm or str(self.pid)
 
 
-def slurm_job(environ: Mapping[str, str]) -> str | None:
+def slurm_job(variables: Mapping[str, str]) -> str | None:
     """The SLURM job of a process: the same before and after a requeue, also for a task of an array."""
-    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID")
+    array, task = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else variables.get("SLURM_JOB_ID")
 
 
 def born(pid: int) -> int | None:
