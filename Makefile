@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install train test lint unit slow docs clean
+.PHONY: help install train stages test lint unit slow docs clean
 
 help:
 	@echo "make train   install, then train on the demo set (more: ARGS='rlhf.beta=0.2')"
+	@echo "make stages  install, then stage 1 (aligner) and stage 2 (language model) on the demo set"
 	@echo "make test    install, then lint, type check and tests"
 	@echo "make slow    the longer variants of the tests"
 	@echo "make docs    docs/configuration.md from the dataclasses"
@@ -26,6 +27,9 @@ $(INSTALLED): setup.cfg pyproject.toml
 
 train: $(INSTALLED)
 	$(BIN)/python -m dvlm.train +experiment=gkd_forward $(ARGS)
+
+stages: $(INSTALLED)
+	launchers/stages.sh optim.learning_rate=3e-3 $(ARGS)
 
 test: lint unit
 

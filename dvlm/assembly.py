@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from rich.console import Console
 
-from dvlm import checks, run, teaching
+from dvlm import checks, run, stages, teaching
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.agreement import SameConfig
 from dvlm.callbacks.first_sample import FirstSample
@@ -18,6 +18,7 @@ from dvlm.callbacks.loggers import build_loggers, recording
 from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.preemption import Preemption
 from dvlm.callbacks.progress import build_progress
+from dvlm.callbacks.ranks import RankAllocation
 from dvlm.callbacks.saving import Saving
 from dvlm.callbacks.standing import Standing
 from dvlm.callbacks.step_log import StepLog
@@ -29,7 +30,7 @@ from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
 from dvlm.learning.gkd import GKDModule
 from dvlm.learning.module import SFTModule
-from dvlm.models import adapters, load, tuning
+from dvlm.models import load, tuning
 from dvlm.models.tuning import Tuned
 
 NEVER = 10**12  # micro-batches between validations that Lightning itself starts
@@ -49,16 +50,12 @@ def prepare(config: TrainConfig) -> TrainConfig:
     fingerprint = load.fingerprint(teacher)
     if teacher == model.model or (fingerprint is not None and fingerprint == load.fingerprint(model.model)):
         teacher = "base"
+    config = stages.resolved(replace(config, model=model, rlhf=replace(config.rlhf, teacher_model=teacher)))
     if config.resume_from:
         checkpoint = find(config.resume_from)
-        load.check_base(checkpoint, model.model, "resume_from")
+        load.check_base(checkpoint, stages.base_of(config), "resume_from")
         config = replace(config, resume_from=str(checkpoint))
-    elif config.tuner.resume_from_checkpoint:
-        stage = find(config.tuner.resume_from_checkpoint)
-        config = replace(config, tuner=replace(config.tuner, resume_from_checkpoint=str(stage)))
-    return replace(
-        config, model=model, data=files.prepared(config.data, cache), rlhf=replace(config.rlhf, teacher_model=teacher)
-    )
+    return replace(config, data=files.prepared(config.data, cache))
 
 
 def build_data(config: TrainConfig) -> CaptionDataModule:
@@ -78,12 +75,10 @@ def build_data(config: TrainConfig) -> CaptionDataModule:
 
 def build_model(config: TrainConfig) -> Tuned:
     """The student: loaded, adapted, and started from an earlier stage's weights where asked."""
-    model = load.load_model(config.model, packing=config.data.packing)
+    model = load.load_model(replace(config.model, model=stages.base_of(config)), packing=config.data.packing)
     tuned = tuning.tune(model, config.tuner, seed=config.seed)
     checks.check_tuned(tuned)
-    if config.tuner.resume_from_checkpoint and not config.resume_from:
-        fresh = adapters.start_from(tuned.model, Path(config.tuner.resume_from_checkpoint))
-        print(f"{len(fresh)} adapter weights start fresh" + (f", such as {fresh[0]}" if fresh else ""))
+    tuned = stages.started(tuned, config)
     if config.trainer.gradient_checkpointing:
         tuned.model.activation_checkpointing_enable()
     return tuned
@@ -113,12 +108,6 @@ def check_samples(data: CaptionDataModule) -> None:
     for epoch, index in names:
         sample = data.train_line.sample(epoch, index)
         checks.check_sample(sample, data.encoder.processor.tokenizer, data.encoder.model_config)
-
-
-def starts_as_teacher(config: TrainConfig) -> bool:
-    """Whether student and teacher are the same function before the first step."""
-    fresh = not (config.resume_from or config.tuner.resume_from_checkpoint)
-    return fresh and config.rlhf.teacher_model == "base" and config.tuner.init_lora_weights
 
 
 def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data: CaptionDataModule) -> L.Trainer:
@@ -166,10 +155,15 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
     )
     callbacks: list[L.Callback] = [
         StepLog(),
-        BeforeFirstStep(starts_as_teacher=starts_as_teacher(config), dtype=config.model.torch_dtype),
+        BeforeFirstStep(starts_as_teacher=stages.not_as_teacher(config) is None, dtype=config.model.torch_dtype),
         FirstGradients(),
         SamePacks(),
     ]
+    if config.tuner.train_type == "adalora" and config.tuner.wants_adapters:
+        tuner = config.tuner
+        callbacks.append(
+            RankAllocation(directory, start_ratio=tuner.adalora_start_ratio, final_ratio=tuner.adalora_final_ratio)
+        )
     if shown.sample_pictures and data.val_line is not None:
         samples = data.validation_samples(shown.sample_pictures)
         limit = shown.sample_max_new_tokens
@@ -202,8 +196,10 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     if teacher:
         console.print(teaching.account(config, teacher, module.reach, data), soft_wrap=True)
     run.name_dropped(console, data.dropped)
+    run.name_start(console, module.tuned, stages.not_as_teacher(config) if teacher else None)
     if trainer.is_global_zero:
-        run.describe(directory, config, {"plan": statistics, "dropped": data.dropped})
+        facts = {"plan": statistics, "dropped": data.dropped, "fresh": module.tuned.fresh}
+        run.describe(directory, config, facts)
     checkpoint = Path(config.resume_from) if config.resume_from else None
     if checkpoint:
         step = saved_step(checkpoint)

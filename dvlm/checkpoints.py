@@ -87,14 +87,21 @@ class CheckpointStore:
                 shutil.rmtree(self.path(step))
 
 
+def _candidates(given: Path, prefer: tuple[str, ...]) -> list[Path]:
+    return [given, *(given / "checkpoints" / name for name in prefer), *(given / name for name in prefer)]
+
+
+def is_run(given: Path) -> bool:
+    """Whether a directory is a checkpoint of a run, or holds one."""
+    return any((candidate / MANIFEST).is_file() for candidate in _candidates(given, ("last", "best")))
+
+
 def find(path: str, prefer: tuple[str, ...] = ("last", "best")) -> Path:
     """The checkpoint directory that `path` means: itself, or one of a run directory in the order of `prefer`.
 
     Raises InputError when there is none, or when a file is not what its manifest says.
     """
-    given = Path(path)
-    candidates = [given, *(given / "checkpoints" / name for name in prefer), *(given / name for name in prefer)]
-    for candidate in candidates:
+    for candidate in _candidates(Path(path), prefer):
         if (candidate / MANIFEST).is_file():
             verify(candidate)
             return candidate.resolve()

@@ -18,7 +18,7 @@ from dvlm.config import TrainConfig
 from dvlm.data.digest import sha256
 from dvlm.data.files import record_files
 from dvlm.learning.optim import tower_rates
-from dvlm.models import towers
+from dvlm.models import kinds, towers
 from dvlm.models.tuning import Tuned
 from dvlm.sweeps.status import Status, now
 
@@ -80,7 +80,7 @@ def tower_table(tuned: Tuned, config: TrainConfig) -> Table:
     rates = tower_rates(config.optim)
     for tower, rows in towers.parameters(tuned.model).items():
         training = [(name, p) for name, p in rows if p.requires_grad]
-        base = sum(p.numel() for name, p in rows if not ("lora_" in name or ".modules_to_save." in name))
+        base = sum(p.numel() for name, p in rows if not (kinds.is_adapter(name) or ".modules_to_save." in name))
         count = sum(p.numel() for _, p in training)
         table.add_row(
             tower, f"{base:,}", f"{count:,}", how(training, tuned, config), f"{rates[tower]:g}" if training else "-"
@@ -94,9 +94,8 @@ def how(training: list[tuple[str, Any]], tuned: Tuned, config: TrainConfig) -> s
         return "frozen"
     if not tuned.is_adapter:
         return "full"
-    adapted = {name.partition(".lora_")[0] for name, _ in training if ".lora_" in name}
-    kind = "dora" if config.tuner.use_dora else "rslora" if config.tuner.use_rslora else "lora"
-    parts = [f"{kind} r={config.tuner.lora_rank} on {len(adapted)} layers"] if adapted else []
+    adapted = {kinds.PARAMETER.split(name)[0] for name, _ in training if kinds.is_adapter(name)}
+    parts = [f"{config.tuner.label} on {len(adapted)} layers"] if adapted else []
     return " + ".join(parts + (["full"] if any(".modules_to_save." in name for name, _ in training) else []))
 
 
@@ -121,6 +120,17 @@ def name_dropped(console: Console, places: list[str]) -> None:
     if places:
         shown = "; ".join(places[:3])
         console.print(f"{len(places)} turns are longer than global_max_length and left out: {shown}", soft_wrap=True)
+
+
+def name_start(console: Console, tuned: Tuned, not_as_teacher: str | None) -> None:
+    """Where the weights come from and what starts fresh (all of it is in `run.json`), and why the student does not
+    start as its teacher."""
+    if tuned.origin:
+        fresh = f"{len(tuned.fresh)} weights that it lacks start fresh" if tuned.fresh else "nothing starts fresh"
+        shown = f": {', '.join(tuned.fresh[:3])}" + (", ..." if len(tuned.fresh) > 3 else "") if tuned.fresh else ""
+        console.print(f"starts from {tuned.origin}; {fresh}{shown}", soft_wrap=True, highlight=False, markup=False)
+    if not_as_teacher:
+        console.print(f"kl_loss at the start is logged, not checked: {not_as_teacher}", soft_wrap=True)
 
 
 def closing(console: Console, directory: Path, first: float | None, last: float | None) -> None:

@@ -25,7 +25,8 @@ def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) ->
     """The student with its adapters off where the teacher is its base and that gives the base, else a frozen model;
     either may be cached."""
     base = forward.core(tuned.model).config._name_or_path
-    if config.rlhf.teacher_model == "base" and tuned.keeps_base:
+    # A stage that left a whole model is the base of the adapters, and not of the run.
+    if config.rlhf.teacher_model == "base" and tuned.keeps_base and base == config.model.model:
         return _cached(config, AdaptersOff(tuned.model), base)
     return own_model(config, data, student=base)
 

@@ -13,7 +13,7 @@ from dvlm.callbacks.best import Best
 from dvlm.checkpoints import TRAINER, CheckpointStore
 from dvlm.config import TrainerConfig
 from dvlm.data.messages import Prompts
-from dvlm.models import forward, load
+from dvlm.models import adapters, forward, load
 
 
 class Saving(L.Callback):
@@ -110,8 +110,10 @@ class Saving(L.Callback):
         self._saved = step
 
     def _write_model(self, module: Any, directory: Path) -> None:
-        extra = {"save_embedding_layers": False} if module.tuned.is_adapter else {}
-        module.model.save_pretrained(directory, **extra)
+        if module.tuned.is_adapter:
+            adapters.save(module.model, directory)
+        else:
+            module.model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
         self.processor.image_processor.save_pretrained(directory)
         self.prompts.save(directory)

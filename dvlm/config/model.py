@@ -22,6 +22,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_paths("model.", self)
         one_of("model.torch_dtype", self.torch_dtype, DTYPES)
+        if self.attn_impl == "flex_attention":
+            raise ValueError(
+                "model.attn_impl=flex_attention is refused by transformers' Qwen3-VL; packed rows are cheap with sdpa "
+                "here (attention runs segment by segment), and with flash_attention_2 on a GPU"
+            )
         one_of("model.attn_impl", self.attn_impl, ATTENTION)
         at_least("model.max_model_len", self.max_model_len, 1)
         if self.attn_impl == "flash_attention_2" and self.torch_dtype == "float32":

@@ -15,7 +15,7 @@ from dvlm.learning.cached import CachedTeacher
 from dvlm.learning.losses import HeadLoss, LossHead
 from dvlm.learning.meter import Meter
 from dvlm.learning.teacher import Teacher
-from dvlm.models import forward, prefix, towers
+from dvlm.models import forward, prefix, starts, towers
 from dvlm.models.prefix import Reach
 from dvlm.models.towers import HEAD, Tower
 from dvlm.models.tuning import Tuned
@@ -148,8 +148,8 @@ class SFTModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what trains, no base weights, no teacher; and the latest validation, and the schedule's length."""
-        training = self._training_shapes()
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in training}
+        kept = self._kept_shapes()
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
         checkpoint |= {"steps": self.steps, "validated": self.validated}
         checkpoint["latest"] = {name: value for name, value in self.latest.items() if name.startswith("eval/")}
 
@@ -161,10 +161,10 @@ class SFTModule(L.LightningModule):
                 "its schedule would be another; give the same epochs and max_steps, or start a new run from these "
                 "weights with tuner.resume_from_checkpoint"
             )
-        training = self._training_shapes()
+        kept = self._kept_shapes()
         stored = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
-        if stored != training:
-            wrong = sorted(name for name in training.keys() | stored.keys() if training.get(name) != stored.get(name))
+        if stored != kept:
+            wrong = sorted(name for name in kept.keys() | stored.keys() if kept.get(name) != stored.get(name))
             raise InputError(
                 f"resume_from: the checkpoint does not hold what this run trains: {len(wrong)} parameters are missing, "
                 f"unknown or of another shape, such as {wrong[0]}; resume with the same tuner"
@@ -172,8 +172,10 @@ class SFTModule(L.LightningModule):
         self.latest |= checkpoint["latest"]
         self.validated = checkpoint["validated"]
 
-    def _training_shapes(self) -> dict[str, torch.Size]:
-        return {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}
+    def _kept_shapes(self) -> dict[str, torch.Size]:
+        """What a checkpoint holds: the parameters that train, and what adapters started from the base began as."""
+        training = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: tensor.shape for name, tensor in (training | starts.kept_buffers(self)).items()}
 
     def tower_of_parameters(self) -> dict[Tower, list[Tensor]]:
         """The trainable parameters of each tower."""

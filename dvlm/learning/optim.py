@@ -15,6 +15,8 @@ from dvlm.models import towers
 from dvlm.models.towers import Tower
 
 WSD_DECAY = 0.1  # share of the steps
+# Vectors that peft keeps as matrices of one column: BOFT's scales, which rest at 1, and AdaLoRA's singular values.
+COLUMNS = (".boft_s.", ".lora_E.")
 
 
 def tower_rates(config: OptimConfig) -> dict[Tower, float]:
@@ -45,7 +47,7 @@ def parameter_groups(
 
 
 def _kind(name: str, parameter: nn.Parameter, lorap_lr_ratio: float | None) -> str:
-    if parameter.ndim <= 1:
+    if parameter.ndim <= 1 or any(column in name for column in COLUMNS):
         return "_no_decay"
     return "_lora_b" if lorap_lr_ratio and ".lora_B." in name else ""
 

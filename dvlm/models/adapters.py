@@ -1,4 +1,4 @@
-"""Starting from the adapter of an earlier stage: what it lacks starts fresh, what does not fit refuses."""
+"""Adapter files in peft's own format: written, and read again as the start of a later stage."""
 
 from __future__ import annotations
 
@@ -7,14 +7,55 @@ from pathlib import Path
 from typing import Any
 
 from peft import set_peft_model_state_dict
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
-from dvlm.models import forward, load
+from dvlm.models import forward, load, starts
 from dvlm.values import InputError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-MUST_AGREE = ("r", "lora_alpha", "use_rslora", "use_dora", "peft_type")
+KEY = "tuner.resume_from_checkpoint"
+# Settings that give the weights their meaning: another value would read them as another change of the base.
+MUST_AGREE = (
+    "peft_type",
+    "r",
+    "init_r",
+    "lora_alpha",
+    "use_rslora",
+    "use_dora",
+    "boft_block_size",
+    "n_frequency",
+    "scaling",
+    "random_loc_seed",
+    "projection_prng_key",
+)
+
+
+def save(model: Any, directory: Path) -> None:
+    """Write the adapter of a peft model so that plain `PeftModel.from_pretrained` reads it on the base itself."""
+    model.save_pretrained(directory, save_embedding_layers=False)
+    if not starts.is_started(model):
+        return
+    state, changed = starts.as_plain_lora(model, load_file(directory / WEIGHTS))
+    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
+    settings = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    (directory / CONFIG).write_text(json.dumps(settings | changed, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def merged(model: Any) -> Any:
+    """The base model with the adapters of a peft model in its weights, and the modules trained whole in their places.
+
+    (`merge_and_unload` of kinds other than LoRA fails on a module trained whole that has no weight of its own.)
+    """
+    base = model.get_base_model()
+    for name, module in list(base.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            base.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):
+            base.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
+    return base.requires_grad_(False)
 
 
 def start_from(model: Any, directory: Path) -> list[str]:
@@ -23,25 +64,36 @@ def start_from(model: Any, directory: Path) -> list[str]:
     Raises InputError for another base, rank, alpha, kind or shape, and for weights that this tuner has no place for.
     """
     if not (directory / WEIGHTS).is_file():
-        raise InputError(f"tuner.resume_from_checkpoint: no {WEIGHTS} in {directory}")
-    load.check_base(directory, forward.core(model).config._name_or_path, "tuner.resume_from_checkpoint")
-    theirs = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    ours = model.peft_config["default"].to_dict()
-    for key in MUST_AGREE:
-        if theirs.get(key) != ours.get(key):
-            raise InputError(
-                f"tuner.resume_from_checkpoint: {directory} has {key} {theirs.get(key)}, this run {ours[key]}"
-            )
+        raise InputError(f"{KEY}: no {WEIGHTS} in {directory}")
+    load.check_base(directory, forward.core(model).config._name_or_path, KEY)
+    _check_settings(model, directory)
     stored, wanted = load_file(directory / WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
     unknown = sorted(set(stored) - set(wanted))
     if unknown:
         raise InputError(
-            f"tuner.resume_from_checkpoint: {len(unknown)} weights of {directory} have no place in this tuner, "
-            f"such as {unknown[0]}; unfreeze their tower, adapt the same modules, or export it and use the merged model"
+            f"{KEY}: {len(unknown)} weights of {directory} have no place in this tuner, such as {unknown[0]}; "
+            "unfreeze their tower, adapt the same modules, or export it and use the merged model"
         )
     for name, tensor in stored.items():
         theirs, ours = tuple(tensor.shape), tuple(wanted[name].shape)
         if theirs != ours:
-            raise InputError(f"tuner.resume_from_checkpoint: {name} is {theirs} in {directory}, here {ours}")
+            raise InputError(
+                f"{KEY}: {name} is {theirs} in {directory}, here {ours}; export it and give the merged model"
+            )
     set_peft_model_state_dict(model, wanted | stored)
     return sorted(set(wanted) - set(stored))
+
+
+def _check_settings(model: Any, directory: Path) -> None:
+    theirs = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    ours = model.peft_config["default"].to_dict()
+    for name in (name for name in MUST_AGREE if theirs.get(name) != ours.get(name)):
+        raise InputError(
+            f"{KEY}: {directory} has {name} {theirs.get(name)}, this run {ours.get(name)}; give this run the same "
+            "tuner, or export it and give the merged model"
+        )
+    if starts.is_started(model):
+        raise InputError(
+            f"{KEY}: {directory} holds adapters, but tuner.init_lora_weights starts them from the base's weights; set "
+            "it to true (such an adapter is saved as a LoRA of twice its rank and alpha), or give the merged model"
+        )

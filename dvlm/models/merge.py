@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm.config import ModelConfig
-from dvlm.models import load
+from dvlm.models import adapters, load
 from dvlm.models.adapters import CONFIG
 from dvlm.values import InputError
 
@@ -63,7 +63,7 @@ def merge(checkpoint: Path, output: Path, *, base: str | None, dtype: str | None
         model = PeftModel.from_pretrained(model, str(checkpoint)).eval()
     probe = _probe(processor)
     wanted = _logits(model, probe)
-    model = model.merge_and_unload() if base else model
+    model = adapters.merged(model) if base else model
     fresh = output.with_name(f".{output.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
