@@ -136,7 +136,8 @@ class TunerConfig:
             within(f"tuner.{name}", getattr(self, name), 0.0, 1.0)
         if self.adalora_start_ratio + self.adalora_final_ratio >= 1:
             raise ValueError(
-                "tuner.adalora_start_ratio + adalora_final_ratio must be below 1: ranks are cut in between"
+                f"tuner.adalora_start_ratio {self.adalora_start_ratio} and adalora_final_ratio "
+                f"{self.adalora_final_ratio} leave no steps between them, in which ranks are cut; lower one"
             )
         at_least("tuner.adalora_target_r", self.adalora_target_r, 1)
         if self.train_type == "adalora" and not 1 <= self.final_rank < self.lora_rank:

@@ -42,7 +42,7 @@ def peft_config(model: nn.Module, config: TunerConfig, targets: list[str], saved
 
 def _check_layers(model: nn.Module, config: TunerConfig, targets: list[str]) -> None:
     for name in targets:
-        rows, columns = model.get_submodule(name).weight.shape  # type: ignore[union-attr, misc]
+        rows, columns = model.get_submodule(name).weight.shape  # type: ignore[misc]
         if config.train_type == "boft" and columns % config.boft_block_size:
             raise InputError(f"tuner.boft_block_size is {config.boft_block_size}, but {name} has {columns} inputs")
         if config.train_type == "fourierft" and config.fourier_n_frequency > rows * columns:

@@ -70,7 +70,7 @@ def _adapted(model: nn.Module, config: TunerConfig, seed: int) -> Tuned:
     settings = kinds.peft_config(model, config, chosen, saved)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, settings)  # type: ignore[arg-type]
+        adapted = get_peft_model(model, settings)
         if config.starts_from_base:
             starts.start_from_base(adapted, str(config.init_lora_weights))
     return Tuned(adapted, tuple(chosen), tuple(saved), _biases(adapted, config, chosen))

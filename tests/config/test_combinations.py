@@ -62,7 +62,10 @@ REFUSED = [
     (["tuner=pissa", "tuner.use_dora=true"], "tuner.use_dora and init_lora_weights=pissa exclude each other"),
     (["tuner=orthogonal", "tuner.lora_rank=7"], "orthogonal needs an even lora_rank, but it is 7"),
     (["tuner.adalora_beta1=1"], "tuner.adalora_beta1 is 1.0, expected a number between 0 and 1"),
-    (["tuner.adalora_start_ratio=0.8"], "leave no steps in between"),
+    (
+        ["tuner.adalora_start_ratio=0.8"],
+        "adalora_start_ratio 0.8 and adalora_final_ratio 0.3 leave no steps between them",
+    ),
     (["tuner.adalora_start_ratio=-0.1"], "tuner.adalora_start_ratio is -0.1, expected a number from 0.0 to 1.0"),
     (["tuner=adalora", "tuner.adalora_target_r=32"], "tuner.adalora_target_r is 32, expected at least 1 and less than"),
     (["tuner.adalora_orth_reg_weight=-1"], "tuner.adalora_orth_reg_weight is -1.0, expected at least 0"),

@@ -90,7 +90,7 @@ def tuned_as(tied: bool, kind: str, whole: bool, **more: Any) -> Tuned:
     knobs = KINDS[kind][0] | more
     if whole:
         knobs |= {"freeze_aligner": False} if kind == "full" else {"modules_to_save": ["aligner"]}
-    return tuning.tune(copy.deepcopy(base(tied)), TunerConfig(lora_rank=4, lora_alpha=8, **knobs), seed=1)
+    return tuning.tune(copy.deepcopy(base(tied)), TunerConfig(**{"lora_rank": 4, "lora_alpha": 8} | knobs), seed=1)
 
 
 class Loop:
