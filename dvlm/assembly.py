@@ -25,6 +25,7 @@ from dvlm.callbacks.step_log import StepLog
 from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
 from dvlm.config import TrainConfig
+from dvlm.costs import estimate as costs
 from dvlm.data import files
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
@@ -154,7 +155,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         resumed=Path(config.resume_from) if config.resume_from else None,
     )
     callbacks: list[L.Callback] = [
-        StepLog(),
+        StepLog(lambda: costs.flops_per_token(config, data.first_batch())),
         BeforeFirstStep(starts_as_teacher=stages.not_as_teacher(config) is None, dtype=config.model.torch_dtype),
         FirstGradients(),
         SamePacks(),

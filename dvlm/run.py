@@ -55,6 +55,21 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
     (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
+def read_config(directory: Path) -> TrainConfig | None:
+    """The configuration that a run directory was started with; None where it is not there, or is of another version."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    file = directory / CONFIG
+    if not file.is_file():
+        return None
+    try:
+        merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(file))
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except (OmegaConfBaseException, ValueError):
+        return None
+
+
 def git_state() -> dict[str, Any]:
     """Commit of the code, and whether it was changed since; both None outside a repository."""
     root = Path(__file__).resolve().parents[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -15,14 +16,20 @@ PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A
 class StepLog(L.Callback):
     """Publishes the module's metrics of a step with `perf/tokens_per_second` and `perf/data_wait_share` (the share of
     the time spent waiting for data), on a GPU also `perf/mfu` and `perf/memory_gib`. Comes first among the callbacks,
-    so that the others see the step's values."""
+    so that the others see the step's values.
 
-    def __init__(self) -> None:
+    `flops_per_token` gives the model's own FLOPs of a token (`costs.estimate`), without what is computed twice."""
+
+    def __init__(self, flops_per_token: Callable[[], float]) -> None:
+        self.flops_per_token = flops_per_token
         self._last = 0.0
+        self._per_token: float | None = None
         self._waited, self._worked, self._tokens = 0.0, 0.0, 0
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Start the clock."""
+        """Start the clock. The work of a token is asked for only where the peak of the GPU is known."""
+        if peak_flops(module.device):
+            self._per_token = self.flops_per_token()
         self._last = time.perf_counter()
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
@@ -54,17 +61,14 @@ class StepLog(L.Callback):
         metrics = {"perf/tokens_per_second": rate, "perf/data_wait_share": self._waited / total}
         if module.device.type == "cuda":
             metrics["perf/memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
-            name = torch.cuda.get_device_name(module.device)
-            peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)
-            if peak:
-                metrics["perf/mfu"] = rate / trainer.world_size * flops_per_token(module) / peak
+            peak = peak_flops(module.device)
+            if peak and self._per_token:
+                metrics["perf/mfu"] = rate / trainer.world_size * self._per_token / peak
         return metrics
 
 
-def flops_per_token(module: Any) -> float:
-    """FLOP of one token's forward and backward pass: 2 a weight forward, 2 for the gradient of activations, 2 for that
-    of weights that train (Kaplan et al. 2020, attention scores left out). The teacher's pass adds another forward."""
-    weights = sum(p.numel() for p in module.model.parameters())
-    training = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
-    teacher = 2 * weights if module.train_teacher is not None else 0
-    return 4 * weights + 2 * training + teacher
+def peak_flops(device: torch.device) -> float | None:
+    """The peak of a GPU that is known, in FLOP/s; None for any other device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    # The longest name first: L40S is no L4.
+    return next((PEAK_FLOPS[key] for key in sorted(PEAK_FLOPS, key=len, reverse=True) if key in name), None)

@@ -4,14 +4,17 @@ from dvlm.config.augmentation import AugmentationConfig, OpConfig
 from dvlm.config.callbacks import CallbacksConfig
 from dvlm.config.caption import CaptionConfig
 from dvlm.config.data import DataConfig, DemoConfig, SourceConfig
+from dvlm.config.doctor import DoctorConfig
 from dvlm.config.engine import EngineConfig
+from dvlm.config.estimate import EstimateConfig
+from dvlm.config.export import ExportConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import ReportConfig
 from dvlm.config.rlhf import RlhfConfig
-from dvlm.config.roots import ExportConfig, ValidateConfig
+from dvlm.config.roots import ValidateConfig
 from dvlm.config.sweep import SweepConfig
 from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
@@ -27,6 +30,8 @@ __all__ = [
     "DataConfig",
     "DemoConfig",
     "EngineConfig",
+    "DoctorConfig",
+    "EstimateConfig",
     "ExportConfig",
     "LoggerConfig",
     "ModelConfig",

@@ -10,6 +10,7 @@ from typing import Any
 from dvlm.config import keys
 from dvlm.config.keys import groups_of, lists_of, options
 from dvlm.config.roots import ROOTS
+from dvlm.config.train import TrainConfig
 
 EXAMPLES = {
     "train": (
@@ -32,6 +33,11 @@ EXAMPLES = {
         "python -m dvlm.teacher +experiment=gkd_forward",
         "python -m dvlm.train -m +experiment=gkd_forward rlhf.teacher_cache=read_write rlhf.beta=0.05,0.1,0.2",
     ),
+    "estimate": (
+        "python -m dvlm.estimate +experiment=gkd_forward model=qwen3_vl_4b",
+        "python -m dvlm.estimate model=qwen3_vl_8b trainer.gradient_checkpointing=true gpus=[8] output=estimate.json",
+    ),
+    "doctor": ("python -m dvlm.doctor", "python -m dvlm.doctor model=qwen3_vl_4b rlhf=gkd_forward"),
     "export": ("python -m dvlm.export checkpoint=<run or checkpoint> output=<directory>",),
     "convert": (
         "python -m dvlm.convert coco annotations=instances_train.json images=train output=train.jsonl",
@@ -57,7 +63,7 @@ def help_text(verb: str) -> str:
         lines += ["Groups, chosen as group=option; knobs are set as group.knob=value:", ""]
     for name, group in groups_of(schema).items():
         lines += [f"  {name:13} {_first(group)}", *_choice_lines(name)]
-    if verb in ("train", "preview"):
+    if issubclass(schema, TrainConfig):
         lines += [
             f"  {'experiment':13} A reported run: overrides only. Chosen with a plus.",
             *_choice_lines("experiment", "+"),

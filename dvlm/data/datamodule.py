@@ -160,7 +160,11 @@ class CaptionDataModule(L.LightningDataModule):
 
     def first_batch(self) -> Batch:
         """The first training pack, whatever the rank."""
-        return PackDataset(self.train_line, self.train_plan, packing=self.config.packing)[0]
+        return self.batch(0)
+
+    def batch(self, index: int) -> Batch:
+        """Training pack `index` of the plan, whatever the rank."""
+        return PackDataset(self.train_line, self.train_plan, packing=self.config.packing)[index]
 
     def validation_samples(self, count: int) -> list[Sample]:
         """The first `count` validation samples in the order of the plan, for pictures."""

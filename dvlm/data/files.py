@@ -32,6 +32,21 @@ def record_files(data: DataConfig) -> list[str]:
     return [str(file) for file, _ in groups(data)]
 
 
+def train_records(data: DataConfig) -> int:
+    """How many training records there are: lines of the files that are there, or what the demo set would have."""
+    if data.demo is not None:
+        return data.demo.train
+    named = [(data.train_jsonl, 1.0), *((source.train_jsonl, source.weight) for source in data.sources)]
+    return round(sum(_lines(Path(file)) * weight for file, weight in named if file))
+
+
+def _lines(file: Path) -> int:
+    if not file.is_file():
+        raise InputError(f"data.train_jsonl: {file} does not exist; name a file, or give the number as records=<n>")
+    with file.open("rb") as handle:
+        return sum(1 for line in handle if line.strip())
+
+
 def own(data: DataConfig, source: SourceConfig) -> DataConfig:
     """The `data` group as one source sees it: its own settings where it has them."""
     names = ("summary_ratio", "user_prompt", "system_prompt_dense", "system_prompt_summary")

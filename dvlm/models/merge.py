@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +17,31 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
-from dvlm.config import ModelConfig
-from dvlm.models import adapters, load
+from dvlm.config import ExportConfig, ModelConfig
+from dvlm.models import adapters, load, quantize
 from dvlm.models.adapters import CONFIG
-from dvlm.values import InputError
+from dvlm.models.pixels import floats
+from dvlm.values import InputError, Sample
 
 TOLERANCE = 1e-4  # largest difference of logits in float32
+KL_BOUND = 0.05  # largest mean divergence in bfloat16, in nats a token: rounding stays far below
 PROBE_SIDE = 64
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written: largest difference of logits from the adapted model, and share of equal likeliest words."""
+    """How close what was written is to the adapted model: largest `difference` of logits, share of equal likeliest
+    words (`agreement`), mean divergence KL(adapted || written) in nats (`kl`); `stored` is the dtype of its weights."""
 
     output: Path
+    stored: str
     difference: float
     agreement: float
+    kl: float
+
+    def __str__(self) -> str:
+        same = f"{self.agreement:.1%} equal likeliest words, mean KL {self.kl:.2g}"
+        return f"logits within {self.difference:.2g} of the adapted model, {same}"
 
 
 def base_of(checkpoint: Path, override: str | None) -> str | None:
@@ -47,46 +58,73 @@ def base_of(checkpoint: Path, override: str | None) -> str | None:
     return base
 
 
-def merge(checkpoint: Path, output: Path, *, base: str | None, dtype: str | None, overwrite: bool) -> Merged:
-    """Merge `checkpoint` in float32, write it in `dtype` (None: the base's own), read it back and compare logits.
+Finish = Callable[[Path, Merged], None]
 
-    The directory appears by rename. Raises InputError where `output` exists (unless `overwrite`), and where the merged
-    model is not the adapted one.
+
+def merge(
+    checkpoint: Path, output: Path, config: ExportConfig, *, base: str | None, probe: Any, finish: Finish
+) -> Merged:
+    """Merge `checkpoint` in float32, write it as `config` asks, read it back and compare logits on `probe`.
+
+    `finish` adds to the directory, which then appears by rename; an older one is there until then. Raises InputError
+    where `output` exists (unless `overwrite`), and where the written model is not the adapted one.
     """
-    if output.exists() and not overwrite:
+    if output.exists() and not config.overwrite:
         raise InputError(f"output: {output} exists; choose another directory, or set overwrite=true")
+    if config.quantize:
+        quantize.require_package()
     processor = load.load_processor(str(checkpoint))
     source = base or str(checkpoint)
-    stored = dtype or str(load.load_config(source).dtype or "float32").removeprefix("torch.")
+    stored = config.torch_dtype or str(load.load_config(source).dtype or "float32").removeprefix("torch.")
     model: Any = _load(source)
     if base:
         model = PeftModel.from_pretrained(model, str(checkpoint)).eval()
-    probe = _probe(processor)
     wanted = _logits(model, probe)
     model = adapters.merged(model) if base else model
-    fresh = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    _write(model.to(getattr(torch, stored)), processor, checkpoint, fresh)
-    del model
-    merged = _compare(wanted, _logits(_load(str(fresh)), probe), output)
-    if stored == "float32" and merged.difference > TOLERANCE:
-        raise InputError(f"the merged model differs from the adapted one by {merged.difference:.2g}; it is in {fresh}")
-    if output.exists():
-        shutil.rmtree(output)
-    os.replace(fresh, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
+        fresh = Path(scratch) / output.name  # a level down: the scratch directory is readable by its owner only
+        fresh.mkdir()
+        _write(model.to(getattr(torch, stored)), processor, checkpoint, fresh, config)
+        del model
+        merged = _compare(wanted, _logits(_load(str(fresh)), probe), output, stored)
+        _check(merged, config)
+        finish(fresh, merged)
+        for file in fresh.iterdir():
+            file.chmod(0o644)
+        _replace(fresh, output, Path(scratch) / "old")
     return merged
+
+
+def _check(merged: Merged, config: ExportConfig) -> None:
+    """Rounding to bfloat16 has a bound of its own; what 8 or 4 bits cost is reported, not judged."""
+    exact = merged.stored == "float32"
+    if config.quantize is None and (merged.difference > TOLERANCE if exact else not merged.kl <= KL_BOUND):
+        bound = f"{TOLERANCE} of logits" if exact else f"{KL_BOUND} of mean KL"
+        raise InputError(f"the merged model is not the adapted one: {merged}; allowed is {bound}. Nothing was written")
+
+
+def _replace(fresh: Path, output: Path, aside: Path) -> None:
+    """Let `fresh` stand at `output`; what was there is put back where that fails."""
+    if output.exists():
+        os.replace(output, aside)
+    try:
+        os.replace(fresh, output)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, output)
+        raise
 
 
 def _load(model: str) -> Qwen3VLForConditionalGeneration:
     return load.load_model(ModelConfig(model=model, torch_dtype="float32", max_model_len=1), packing=False)
 
 
-def _probe(processor: Any) -> Any:
-    """A picture and a question: a ramp in each direction, so that every patch differs."""
-    ramp = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
+def ramp(processor: Any) -> Any:
+    """A picture and a question for want of a sample: a ramp in each direction, so that every patch differs."""
+    side = np.linspace(0, 255, PROBE_SIDE).astype(np.uint8)
     image = np.stack(
-        [np.tile(ramp, (PROBE_SIDE, 1)), np.tile(ramp[:, None], PROBE_SIDE), np.full([PROBE_SIDE] * 2, 128)], -1
+        [np.tile(side, (PROBE_SIDE, 1)), np.tile(side[:, None], PROBE_SIDE), np.full([PROBE_SIDE] * 2, 128)], -1
     )
     content = [{"type": "image", "image": ""}, {"type": "text", "text": "请描述图片中的所有物体"}]
     text = processor.apply_chat_template(
@@ -95,24 +133,39 @@ def _probe(processor: Any) -> Any:
     return processor(text=[text], images=[image.astype(np.uint8)], return_tensors="pt")
 
 
+def inputs(sample: Sample) -> dict[str, Tensor]:
+    """An encoded sample as the model takes it."""
+    given = {"input_ids": sample.input_ids[None], "mm_token_type_ids": sample.mm_token_type_ids[None]}
+    if sample.pixel_values is None or sample.image_grid_thw is None:
+        return given
+    return given | {"pixel_values": floats(sample.pixel_values), "image_grid_thw": sample.image_grid_thw}
+
+
 @torch.no_grad()
 def _logits(model: Any, probe: Any) -> Tensor:
     return model(**probe, use_cache=False).logits[0].float()
 
 
-def _write(model: Any, processor: Any, checkpoint: Path, directory: Path) -> None:
-    model.save_pretrained(directory)
+def _write(model: Any, processor: Any, checkpoint: Path, directory: Path, config: ExportConfig) -> None:
+    compressor = quantize.quantize(model, config.quantize) if config.quantize else None
+    model.save_pretrained(directory, max_shard_size=config.max_shard_size)
+    if compressor is not None:
+        quantize.finish(compressor, directory)
     processor.save_pretrained(directory)
-    # Tools that predate the nested processor file look for these.
-    processor.image_processor.save_pretrained(directory)
+    if config.also_legacy_processor_files:
+        processor.image_processor.save_pretrained(directory)
+        processor.video_processor.save_pretrained(directory)
     for name in ("prompts.json", "canvas.json", "generation_config.json"):
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, directory / name)
-    for file in directory.iterdir():
-        file.chmod(0o644)
 
 
-def _compare(wanted: Tensor, found: Tensor, output: Path) -> Merged:
-    difference = float((wanted - found).abs().max())
-    agreement = float((wanted.argmax(-1) == found.argmax(-1)).float().mean())
-    return Merged(output, difference, agreement)
+def _compare(wanted: Tensor, found: Tensor, output: Path, stored: str) -> Merged:
+    p, q = wanted.log_softmax(-1), found.log_softmax(-1)
+    return Merged(
+        output,
+        stored,
+        difference=float((wanted - found).abs().max()),
+        agreement=float((wanted.argmax(-1) == found.argmax(-1)).float().mean()),
+        kl=float((p.exp() * (p - q)).sum(-1).mean()),
+    )

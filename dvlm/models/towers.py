@@ -16,8 +16,9 @@ VISUAL = "model.visual"
 MERGER = f"{VISUAL}.merger"
 DEEPSTACK = f"{VISUAL}.deepstack_merger_list"
 HEAD = "lm_head"
-EMBEDDINGS = "model.language_model.embed_tokens"
-LAYERS = {"llm": "model.language_model.layers", "vit": f"{VISUAL}.blocks"}
+LANGUAGE = "model.language_model"
+EMBEDDINGS = f"{LANGUAGE}.embed_tokens"
+LAYERS = {"llm": f"{LANGUAGE}.layers", "vit": f"{VISUAL}.blocks"}
 # What peft puts before the path of a module.
 WRAPPER = re.compile(r"^(base_model\.model\.)+")
 

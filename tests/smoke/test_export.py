@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from dvlm.config import ExportConfig
 from dvlm.export import export
+from dvlm.models import merge
 from dvlm.models.tiny import prepare
 from dvlm.values import InputError
 
@@ -117,17 +121,71 @@ def test_a_run_directory_means_its_best_and_the_rest_comes_along(gkd, tmp_path):
     assert processor.image_processor.size["longest_edge"] == 16384
 
 
-def test_an_output_that_exists_is_kept_unless_told_otherwise(gkd, tmp_path):
+def test_an_output_that_exists_is_kept_unless_told_otherwise(gkd, tmp_path, monkeypatch):
     merged = tmp_path / "merged"
     merged.mkdir()
     (merged / "mine.txt").write_text("mine")
     config = ExportConfig(checkpoint=str(gkd.checkpoint(2)), output=str(merged))
     with pytest.raises(InputError, match="output: .* exists; .* overwrite=true"):
         export(config)
-    assert (merged / "mine.txt").read_text() == "mine"
-    export(ExportConfig(checkpoint=str(gkd.checkpoint(2)), output=str(merged), overwrite=True))
+    config = replace(config, overwrite=True, torch_dtype="float32")
+    with monkeypatch.context() as patched:
+        patched.setattr(merge, "TOLERANCE", -1.0)
+        with pytest.raises(InputError, match="the merged model is not the adapted one"):
+            export(config)
+        patched.setattr(merge, "TOLERANCE", 1.0)
+        patched.setattr(merge.os, "replace", broken_after(1))
+        with pytest.raises(OSError, match="disk"):
+            export(config)
+    assert [path.name for path in merged.iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    export(config)
     assert not (merged / "mine.txt").exists()
     assert (merged / "model.safetensors").is_file()
+
+
+def broken_after(calls: int) -> Callable[[Path, Path], None]:
+    """`os.replace` that fails once, after so many calls."""
+    left, real = iter([True] * calls + [False]), os.replace
+
+    def rename(source: Path, target: Path) -> None:
+        if not next(left, True):
+            raise OSError("disk")
+        real(source, target)
+
+    return rename
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("int8", 1e-2), ("int4", 0.5)])
+def test_quantized_weights(kind, bound, gkd, tmp_path, capsys):
+    output = tmp_path / kind
+    export(ExportConfig(checkpoint=str(gkd.checkpoint(2)), output=str(output), quantize=kind))
+    plainly = logits(plain(output), output).log_softmax(-1)
+    export(ExportConfig(checkpoint=str(gkd.checkpoint(2)), output=str(tmp_path / "whole")))
+    whole = logits(plain(tmp_path / "whole"), tmp_path / "whole").log_softmax(-1)
+    divergence = float((whole.exp() * (whole - plainly)).sum(-1).mean())
+    assert 0 < divergence < bound
+    sizes = [(path / "model.safetensors").stat().st_size for path in (output, tmp_path / "whole")]
+    assert sizes[0] < 0.8 * sizes[1]
+    assert "mean KL" in capsys.readouterr().out
+    assert f"weights in {kind}" in (output / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_tells_where_the_model_comes_from(gkd, tiny, tmp_path, capsys):
+    output = tmp_path / "merged"
+    config = ExportConfig(
+        checkpoint=str(gkd.directory), output=str(output), also_legacy_processor_files=False, max_shard_size="1MB"
+    )
+    export(config)
+    card = (output / "README.md").read_text(encoding="utf-8")
+    facts = json.loads((gkd.directory / "run.json").read_text())
+    wanted = [f"base_model: {tiny}", *facts["data"].values(), "`eval/sft_loss`", "请描述图片中的所有物体", "dvlm.train"]
+    assert not [each for each in wanted if each not in card]
+    (val,) = (file for file in facts["data"] if "val" in Path(file).name)
+    assert f"a sample of {val}" in card
+    assert f"a sample of {val}" in capsys.readouterr().out
+    assert not (output / "preprocessor_config.json").exists()
+    assert len(list(output.glob("model-*.safetensors"))) > 1
 
 
 def test_another_base_than_its_own_is_refused(gkd, cache, tmp_path):

@@ -31,6 +31,7 @@ BELOW = {
     "data": {"geometry", "values", "augmentation", "config", "drawing"},
     "models": {"config", "interruption", "values"},
     "learning": {"models", "config", "interruption", "values"},
+    "costs": {"models", "learning", "config", "values"},
     "metrics": {"geometry", "values"},
     "checkpoints": {"data", "values"},
     "inference": {"checkpoints", "data", "models", "geometry", "values", "augmentation", "config", "drawing"},

@@ -14,7 +14,7 @@ from dvlm.callbacks import progress, step_log
 from dvlm.callbacks.health import FirstGradients
 from dvlm.callbacks.pictures import compare
 from dvlm.callbacks.progress import ProgressBar, ProgressLines, build_progress, summary
-from dvlm.callbacks.step_log import StepLog, flops_per_token
+from dvlm.callbacks.step_log import StepLog
 from dvlm.checks import HealthError
 from dvlm.config import LoggerConfig
 from dvlm.data.datamodule import CaptionDataModule
@@ -64,7 +64,7 @@ def test_speed_and_waiting_are_measured_over_the_whole_step(monkeypatch):
     module = SimpleNamespace(
         accumulation=2, device=torch.device("cpu"), publish=published.update, step_metrics=lambda: {"train/loss": 1.0}
     )
-    log = StepLog()
+    log = StepLog(lambda: 1.0)
     log.on_train_start(trainer, module)
     for index, tokens in enumerate((30, 20)):
         batch: Any = SimpleNamespace(attention_mask=None, input_ids=torch.zeros(1, tokens))
@@ -77,10 +77,16 @@ def test_speed_and_waiting_are_measured_over_the_whole_step(monkeypatch):
     assert published["train/loss"] == 1.0
 
 
-@pytest.mark.parametrize(("trains", "teacher", "expected"), [(True, None, 6), (False, None, 4), (True, object(), 8)])
-def test_work_of_a_token(trains, teacher, expected):
-    model = torch.nn.Linear(10, 10, bias=False).requires_grad_(trains)
-    assert flops_per_token(SimpleNamespace(model=model, train_teacher=teacher)) == expected * 100
+def test_the_peak_of_a_gpu_is_that_of_its_own_name(monkeypatch):
+    assert step_log.peak_flops(torch.device("cpu")) is None
+    for name, peak in {
+        "NVIDIA L40S": 362e12,
+        "NVIDIA L4": 121e12,
+        "NVIDIA A100-SXM4-80GB": 312e12,
+        "Other": None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
+        assert step_log.peak_flops(torch.device("cuda")) == peak
 
 
 def test_the_first_gradients_are_looked_at_once():
