@@ -98,7 +98,9 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "lorap_lr_ratio": config.tuner.lorap_lr_ratio,
     }
     if config.rlhf.uses_teacher:
-        return GKDModule(tuned, teacher=teaching.build_teacher(config, tuned, data), **common)
+        teacher = teaching.build_teacher(config, tuned, data)
+        rollout = rollouts.build_rollout(config, tuned, teacher, data)
+        return GKDModule(tuned, teacher=teacher, rollout=rollout, **common)
     watcher = teaching.build_teacher(config, tuned, data) if config.rlhf.eval_kl else None
     return SFTModule(tuned, eval_teacher=watcher, **common)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from dvlm.config.knob import at_least, check_paths, knob, one_of, within
 
-SAMPLING = ("temperature", "top_p", "max_completion_length")
+SAMPLING = ("temperature", "top_p", "max_completion_length", "generation_batch_size")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 
 
@@ -23,6 +23,7 @@ class RlhfConfig:
     temperature: float = knob(0.9, "temperature of sampling; the loss has kd_temperature")
     top_p: float = knob(1.0, "nucleus of sampling", "probability")
     max_completion_length: int = knob(256, "longest sampled answer", "tokens")
+    generation_batch_size: int = knob(16, "answers that one rank writes at a time: less needs less memory", "prompts")
     teacher_model: str = knob("base", "`base` (the student with its adapters off) or a path or hub id", path=True)
     teacher_offload: str = knob(
         "none", "where a teacher of its own waits between two passes: none (beside the student) | cpu"
@@ -48,16 +49,17 @@ class RlhfConfig:
         at_least("rlhf.kd_temperature", self.kd_temperature, 0.0, above=True)
         at_least("rlhf.temperature", self.temperature, 0.0)
         at_least("rlhf.max_completion_length", self.max_completion_length, 1)
+        at_least("rlhf.generation_batch_size", self.generation_batch_size, 1)
         for name in ("lmbda", "top_p", "jsd_mix"):
             within(f"rlhf.{name}", getattr(self, name), 0.0, 1.0)
         if self.rlhf_type == "none" and (self.beta or self.lmbda or self.seq_kd):
             raise ValueError("rlhf.beta, lmbda and seq_kd need a teacher, but rlhf_type is none; use rlhf=gkd_forward")
         if self.sft_alpha == 0 and self.beta == 0:
             raise ValueError("rlhf.sft_alpha and rlhf.beta are both 0: there is no loss; raise one of them")
-        if self.lmbda > 0 or self.seq_kd:
+        if self.lmbda > 0 and self.beta == 0:
             raise ValueError(
-                f"rlhf.lmbda is {self.lmbda} and seq_kd is {self.seq_kd}, but training on sampled answers is not built "
-                "yet; use lmbda=0 and seq_kd=false (rlhf=gkd_forward)"
+                f"rlhf.lmbda is {self.lmbda}, but rlhf.beta is 0: on its own samples the student learns from the "
+                "divergence alone; raise rlhf.beta"
             )
         if self.temperature == 0 and self.top_p < 1:
             raise ValueError(f"rlhf.temperature is 0 (greedy) together with top_p {self.top_p}; set top_p to 1.0")
@@ -65,7 +67,7 @@ class RlhfConfig:
 
     def _warn_of_idle_knobs(self) -> None:
         changed = [f for f in fields(self) if f.name in SAMPLING and getattr(self, f.name) != f.default]
-        if changed and self.lmbda == 0 and not self.seq_kd:
+        if changed and not self.samples:
             given = ", ".join(f"rlhf.{f.name}={getattr(self, f.name)}" for f in changed)
             warnings.warn(f"{given} has no effect: with lmbda 0 and seq_kd false nothing is sampled", stacklevel=3)
 
@@ -73,3 +75,8 @@ class RlhfConfig:
     def uses_teacher(self) -> bool:
         """Whether training needs a teacher's forward pass."""
         return self.rlhf_type == "gkd"
+
+    @property
+    def samples(self) -> bool:
+        """Whether some steps learn from answers that are written for them."""
+        return self.lmbda > 0 or self.seq_kd

@@ -80,6 +80,7 @@ class SFTModule(L.LightningModule):
                 divergence=self.rlhf.divergence,
                 jsd_mix=self.rlhf.jsd_mix,
                 temperature=self.rlhf.kd_temperature,
+                ce_mask=None if batch.has_ce else torch.zeros_like(targets, dtype=torch.bool),
             )
 
     @property
@@ -87,12 +88,16 @@ class SFTModule(L.LightningModule):
         """Whom training steps compare with: nobody."""
         return None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
+        return self.learn(batch) * self.accumulation
+
+    def learn(self, batch: Batch) -> Tensor:
+        """The loss whose sum over micro-batches and mean over ranks is the step's sum over its supervised tokens."""
         torch.manual_seed(int(generator(self.seed, "dropout", 0, batch.pack).integers(2**63)))
         head = self.score(batch, self.train_teacher)
         self._window = self._window + Meter.of(head, batch, self.groups)
-        return head.loss / batch.supervised_in_step * self.trainer.world_size * self.accumulation
+        return head.loss / batch.supervised_in_step * self.trainer.world_size
 
     def step_metrics(self) -> dict[str, float]:
         """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
