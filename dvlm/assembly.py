@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from rich.console import Console
 
-from dvlm import checks, run, stages, teaching
+from dvlm import checks, rollouts, run, stages, teaching
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.agreement import SameConfig
 from dvlm.callbacks.first_sample import FirstSample
@@ -31,6 +31,7 @@ from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
 from dvlm.learning.gkd import GKDModule
 from dvlm.learning.module import SFTModule
+from dvlm.learning.origin import shares
 from dvlm.models import load, tuning
 from dvlm.models.tuning import Tuned
 
@@ -56,6 +57,7 @@ def prepare(config: TrainConfig) -> TrainConfig:
         checkpoint = find(config.resume_from)
         load.check_base(checkpoint, stages.base_of(config), "resume_from")
         config = replace(config, resume_from=str(checkpoint))
+    rollouts.check_aim(config)
     return replace(config, data=files.prepared(config.data, cache))
 
 
@@ -199,6 +201,7 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     if teacher:
         console.print(teaching.account(config, teacher, module.reach, data), soft_wrap=True)
     run.name_dropped(console, data.dropped)
+    run.name_origins(console, shares(module.steps, config.rlhf, config.seed), config.rlhf)
     run.name_start(console, module.tuned, stages.not_as_teacher(config) if teacher else None)
     if trainer.is_global_zero:
         facts = {"plan": statistics, "dropped": data.dropped, "fresh": module.tuned.fresh}

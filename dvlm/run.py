@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dvlm.config import TrainConfig
+from dvlm.config import RlhfConfig, TrainConfig
 from dvlm.data.digest import sha256
 from dvlm.data.files import record_files
 from dvlm.learning.optim import tower_rates
+from dvlm.learning.origin import Origin
 from dvlm.models import kinds, towers
 from dvlm.models.tuning import Tuned
 from dvlm.sweeps.status import Status, now
@@ -128,6 +130,21 @@ def announce(console: Console, tuned: Tuned, config: TrainConfig, plan: dict[str
         f"{plan['dropped']} dropped",
         soft_wrap=True,
     )
+
+
+def name_origins(console: Console, shares: Mapping[Origin, int], rlhf: RlhfConfig) -> None:
+    """Whose answers the steps learn from, where it is not the data's alone; nothing for plain SFT and GKD."""
+    if not rlhf.samples:
+        return
+    steps = sum(shares.values())
+    parts = ", ".join(f"{count / steps:.0%} {origin} ({count})" for origin, count in shares.items())
+    console.print(f"answers by step: {parts}", soft_wrap=True)
+    if not shares[Origin.DATA]:
+        weighs = f"sft_alpha {rlhf.sft_alpha:g} weighs the teacher's answers" if shares[Origin.TEACHER] else "no CE"
+        console.print(
+            f"warning: no step learns from the answers of the data: {weighs}; seq_kd=false brings them back",
+            soft_wrap=True,
+        )
 
 
 def name_dropped(console: Console, places: list[str]) -> None:

@@ -47,8 +47,8 @@ class FirstGradients(L.Callback):
         self.seen = False
 
     def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
-        """Look once, at the first optimizer step of this process."""
-        if self.seen:
+        """Look once, at the first optimizer step of this process that must have gradients."""
+        if self.seen or not module.must_pull:
             return
         self.seen = True
         for tower, parameters in module.tower_of_parameters().items():

@@ -45,6 +45,11 @@ class GKDModule(SFTModule):
         step = batch.pack // (self.accumulation * self.trainer.world_size)
         return Origin.DATA if self.rollout is None else origin_of(step, self.rlhf, self.seed)
 
+    @property
+    def must_pull(self) -> bool:
+        """Not on the student's own samples."""
+        return super().must_pull and not self._told.get("train/on_policy")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """As in SFT on the data's answers; else nothing until the last micro-batch, which stands for the whole step."""
         origin = self.origin(batch)

@@ -88,6 +88,11 @@ class SFTModule(L.LightningModule):
         """Whom training steps compare with: nobody."""
         return None
 
+    @property
+    def must_pull(self) -> bool:
+        """Whether the step under way has gradients for certain: without cross-entropy a student may be at its aim."""
+        return self.rlhf.sft_alpha > 0
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
         return self.learn(batch) * self.accumulation

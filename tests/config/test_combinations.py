@@ -100,6 +100,8 @@ REFUSED = [
     (["rlhf.lmbda=0.5"], "need a teacher, but rlhf_type is none"),
     (["rlhf.seq_kd=true"], "need a teacher, but rlhf_type is none"),
     (["rlhf.sft_alpha=0"], "rlhf.sft_alpha and rlhf.beta are both 0: there is no loss"),
+    ([GKD, "rlhf.lmbda=0.5", "rlhf.beta=0"], "rlhf.lmbda is 0.5, but rlhf.beta is 0: on its own samples"),
+    (["rlhf=gkd", "rlhf.generation_batch_size=0"], "rlhf.generation_batch_size is 0, expected at least 1"),
     ([GKD, "rlhf.temperature=0", "rlhf.top_p=0.9"], "rlhf.temperature is 0 (greedy) together with top_p 0.9"),
     # data
     (["data.demo.train=0"], "data.demo.train is 0, expected at least 1"),

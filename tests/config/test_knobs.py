@@ -100,6 +100,14 @@ GKD_FORWARD = {
     "rlhf.kd_temperature": 1.0,
     "rlhf.teacher_model": "base",
 }
+GKD_SAMPLED = {
+    "rlhf.beta": 0.5,
+    "rlhf.sft_alpha": 0.3,
+    "rlhf.seq_kd": True,
+    "rlhf.lmbda": 0.5,
+    "rlhf.max_completion_length": 256,
+    "rlhf.temperature": 0.9,
+}
 SFT = {"rlhf.rlhf_type": "none", "rlhf.sft_alpha": 1.0, "rlhf.beta": 0.0, "rlhf.lmbda": 0.0, "rlhf.seq_kd": False}
 
 
@@ -166,10 +174,12 @@ def test_help_names_every_group_option_and_root_knob(verb):
         ([], TINY),
         ([*REAL, "rlhf=gkd_forward"], GKD_FORWARD),
         (["+experiment=gkd_forward"], GKD_FORWARD),
+        (["rlhf=gkd"], GKD_SAMPLED),
+        (["+experiment=gkd"], GKD_SAMPLED),
         (REAL, SFT),
         (["rlhf=none"], SFT),
     ],
-    ids=["defaults", "tiny-demo", "gkd_forward", "experiment", "sft", "none"],
+    ids=["defaults", "tiny-demo", "gkd_forward", "experiment", "gkd", "gkd-experiment", "sft", "none"],
 )
 def test_agreed_numbers(overrides, expected):
     config = compose("train", overrides)
