@@ -38,9 +38,7 @@ def build_rollout(config: TrainConfig, tuned: Tuned, teacher: Teacher, data: Cap
     engine = partial(
         TransformersEngine,
         tokenizer=tokenizer,
-        sampling=Sampling(
-            max_new_tokens=rlhf.max_completion_length, temperature=rlhf.temperature, top_p=rlhf.top_p
-        ),
+        sampling=Sampling(max_new_tokens=rlhf.max_completion_length, temperature=rlhf.temperature, top_p=rlhf.top_p),
         batch_size=rlhf.generation_batch_size,
     )
     layout = Rewriter(

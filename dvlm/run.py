@@ -139,10 +139,10 @@ def name_origins(console: Console, shares: Mapping[Origin, int], rlhf: RlhfConfi
     steps = sum(shares.values())
     parts = ", ".join(f"{count / steps:.0%} {origin} ({count})" for origin, count in shares.items())
     console.print(f"answers by step: {parts}", soft_wrap=True)
-    if not shares[Origin.DATA]:
-        weighs = f"sft_alpha {rlhf.sft_alpha:g} weighs the teacher's answers" if shares[Origin.TEACHER] else "no CE"
+    if rlhf.seq_kd:
         console.print(
-            f"warning: no step learns from the answers of the data: {weighs}; seq_kd=false brings them back",
+            f"warning: no step learns from the answers of the data; sft_alpha {rlhf.sft_alpha:g} weighs those of the "
+            "teacher. seq_kd=false brings the data's back",
             soft_wrap=True,
         )
 

@@ -27,7 +27,10 @@ class Engine(Protocol):
 class Layout(Protocol):
     """Takes micro-batches apart and puts them together again (`data.rewrite.Rewriter`)."""
 
-    max_length: int
+    @property
+    def max_length(self) -> int:
+        """The longest row, in tokens."""
+        ...
 
     def prompts(self, batch: Batch) -> list[Prompt]:
         """What the samples of a batch ask."""
