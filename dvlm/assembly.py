@@ -20,6 +20,7 @@ from dvlm.callbacks.preemption import Preemption
 from dvlm.callbacks.progress import build_progress
 from dvlm.callbacks.ranks import RankAllocation
 from dvlm.callbacks.saving import Saving
+from dvlm.callbacks.scores import Scores
 from dvlm.callbacks.standing import Standing
 from dvlm.callbacks.step_log import StepLog
 from dvlm.callbacks.stopping import EarlyStopping
@@ -179,6 +180,15 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
                 tokenizer=processor.tokenizer,
                 prompts=data.prompts,
                 max_new_tokens=limit,
+            )
+        )
+    if shown.score_turns and data.val_line is not None:
+        callbacks.append(
+            Scores(
+                data.val_line,
+                count=shown.score_turns,
+                every=shown.score_steps,
+                max_new_tokens=shown.score_max_new_tokens,
             )
         )
     if config.debug:

@@ -7,6 +7,7 @@ from dvlm.config.data import DataConfig, DemoConfig, SourceConfig
 from dvlm.config.doctor import DoctorConfig
 from dvlm.config.engine import EngineConfig
 from dvlm.config.estimate import EstimateConfig
+from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
@@ -32,6 +33,7 @@ __all__ = [
     "EngineConfig",
     "DoctorConfig",
     "EstimateConfig",
+    "EvaluateConfig",
     "ExportConfig",
     "LoggerConfig",
     "ModelConfig",

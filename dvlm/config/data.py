@@ -88,7 +88,7 @@ class DataConfig:
         at_least("data.min_pixels", self.min_pixels, 1)
         at_least("data.max_pixels", self.max_pixels, self.min_pixels or 1)
         self._check_demo()
-        if not (self.train_jsonl or self.sources):
+        if not (self.train_jsonl or self.sources or self.val_jsonl):
             raise ValueError("data has neither train_jsonl nor sources; give data.train_jsonl=<file>")
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):

@@ -8,6 +8,7 @@ from dvlm.config.caption import CaptionConfig
 from dvlm.config.data import DataConfig
 from dvlm.config.doctor import DoctorConfig
 from dvlm.config.estimate import EstimateConfig
+from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
 from dvlm.config.knob import check_paths, group, knob
 from dvlm.config.preview import PreviewConfig
@@ -36,6 +37,7 @@ ROOTS: dict[str, type] = {
     "teacher": TeacherConfig,
     "estimate": EstimateConfig,
     "doctor": DoctorConfig,
+    "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "convert": ConvertConfig,
     "split": SplitConfig,

@@ -39,6 +39,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_paths("", self)
+        if not (self.data.train_jsonl or self.data.sources):
+            raise ValueError("data has neither train_jsonl nor sources; give data.train_jsonl=<file>")
         at_least("global_max_length", self.global_max_length, 16)
         at_least("seed", self.seed, 0)
         if self.model.max_model_len < self.global_max_length:

@@ -59,8 +59,8 @@ def _pair(turn: Turn, number: int, drawn: Drawn, share: int) -> Html:
     size = f"{outcome.width} × {outcome.height}"
     return tag(
         "div",
-        _figure(before, f"{path.name} before", f"Before: {path.name}, {width} × {height}"),
-        _figure(
+        figure(before, f"{path.name} before", f"Before: {path.name}, {width} × {height}"),
+        figure(
             after,
             f"{path.name} after",
             f"After: {size}" + ("" if turn.mode is not Mode.SUMMARY else "; a summary has no labels"),
@@ -102,7 +102,8 @@ def _conversation(line: Source, turn: Turn, drawn: tuple[Drawn, ...]) -> list[Ht
     return parts
 
 
-def _figure(data: str, alt: str, title: str, *more: Html) -> Html:
+def figure(data: str, alt: str, title: str, *more: Html) -> Html:
+    """A picture that a click enlarges, with its caption."""
     caption = tag("figcaption", tag("strong", title), *more)
     # A picture whose box is ticked fills the window: a click enlarges it, without a script.
     return tag("figure", tag("label", tag("input", type="checkbox"), tag("img", src=data, alt=alt)), caption)
@@ -111,9 +112,13 @@ def _figure(data: str, alt: str, title: str, *more: Html) -> Html:
 def _picture(pixels: NDArray[np.uint8], labels: Annotation | None, share: int) -> str:
     """A data URI of the picture with its labels."""
     shapes, descs = (labels.shapes, labels.descs) if labels else (Shapes.build([]), ())
-    drawn = drawing.draw(pixels, shapes, descs)
+    return embedded(drawing.draw(pixels, shapes, descs), share)
+
+
+def embedded(image: NDArray[np.uint8], share: int) -> str:
+    """A data URI of an RGB image as JPEG, shrunk until it has at most `share` bytes (or the smallest side)."""
     for side in SIDES:
-        data = _jpeg(drawn, side)
+        data = _jpeg(image, side)
         if len(data) <= share:
             break
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -9,15 +9,24 @@ from peft import PeftModel
 
 from dvlm.config import EngineConfig, ModelConfig
 from dvlm.data.encode import Encoder
+from dvlm.data.messages import Prompts
 from dvlm.inference.backend import Backend, Transformers
 from dvlm.inference.engine import Engine
 from dvlm.inference.source import Source, resolve
 from dvlm.models import load
 
 
-def load_engine(checkpoint: str, base_model: str | None, config: EngineConfig) -> Engine:
+def load_engine(
+    checkpoint: str,
+    base_model: str | None,
+    config: EngineConfig,
+    *,
+    fallback: Prompts | None = None,
+    packing: bool = False,
+) -> Engine:
     """The engine of a checkpoint, with its own prompts, norm, canvas and pixel limits.
 
+    `fallback` are the prompts of a model that has none of its own; `packing` makes its attention fit for packs too.
     Raises InputError naming what is missing: the processor, the base, a package, the hardware.
     """
     source = resolve(checkpoint, base_model)
@@ -27,17 +36,19 @@ def load_engine(checkpoint: str, base_model: str | None, config: EngineConfig) -
 
         backend: Backend = VLLM(source, config)
     else:
-        backend = Transformers(load_model(source, config), processor.tokenizer)
-    return Engine(backend, Encoder(processor, load.load_config(source.model)), source.prompts, source.canvas, config)
+        backend = Transformers(load_model(source, config, packing=packing), processor.tokenizer)
+    return Engine(
+        backend, Encoder(processor, load.load_config(source.model)), source.prompts(fallback), source.canvas, config
+    )
 
 
-def load_model(source: Source, config: EngineConfig) -> Any:
+def load_model(source: Source, config: EngineConfig, *, packing: bool) -> Any:
     """The model in evaluation mode on the first GPU there is, an adapter on its base."""
     own = str(load.load_config(source.model).dtype or "float32").removeprefix("torch.")
     wanted = ModelConfig(
         model=source.model, torch_dtype=config.torch_dtype or own, attn_impl=config.attn_impl, max_model_len=1
     )
-    model: Any = load.load_model(wanted, packing=False)
+    model: Any = load.load_model(wanted, packing=packing)
     if source.base:
         model = PeftModel.from_pretrained(model, str(source.directory))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

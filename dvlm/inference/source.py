@@ -32,12 +32,11 @@ class Source:
         """The directory or hub id of the whole model: the base of an adapter, or the checkpoint itself."""
         return self.base or str(self.directory)
 
-    @property
-    def prompts(self) -> Prompts:
-        """The checkpoint's own prompts; the defaults where it has none, as a released model."""
+    def prompts(self, fallback: Prompts | None = None) -> Prompts:
+        """The checkpoint's own prompts; `fallback` (else the defaults) where it has none, as a released model."""
         if (self.directory / messages.FILE).is_file():
             return Prompts.load(self.directory)
-        return Prompts.of(DataConfig(train_jsonl="none"))
+        return fallback or Prompts.of(DataConfig(train_jsonl="none"))
 
     @property
     def canvas(self) -> Pipeline:

@@ -1,0 +1,1 @@
+"""Evaluation of a checkpoint: losses, generated answers, scores, and the page that shows them."""

@@ -1,0 +1,36 @@
+"""Losses of a model on validation packs, as a run's own validation computes them, without a trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dvlm.config import OptimConfig, RlhfConfig
+from dvlm.data.datamodule import PackDataset
+from dvlm.data.mixture import Source
+from dvlm.data.plan import Plan
+from dvlm.learning.meter import Meter
+from dvlm.learning.module import SFTModule
+from dvlm.learning.teacher import Teacher
+from dvlm.models.forward import core
+from dvlm.models.tuning import Tuned
+
+
+@torch.no_grad()
+def losses(
+    model: Any, line: Source, plan: Plan, *, packing: bool, teacher: Teacher | None, groups: tuple[str, ...]
+) -> dict[str, float]:
+    """`sft_loss`, `kl_loss` and so on, sums over sums of tokens; `teacher` None leaves out the divergence."""
+    module = SFTModule(
+        Tuned(model), optim_config=OptimConfig(), rlhf=RlhfConfig(), steps=1, accumulation=1, seed=0, groups=groups
+    ).eval()
+    device = core(model).lm_head.weight.device
+    dtype = core(model).lm_head.weight.dtype
+    meter, packs = Meter(), PackDataset(line, plan, packing=packing)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        for number in range(len(packs)):
+            batch = packs[number].to(device)
+            meter = meter + Meter.of(module.score(batch, teacher), batch, groups)
+    found = meter.metrics("eval", lambda sums: sums, groups)
+    return {name.removeprefix("eval/"): value for name, value in found.items()}
