@@ -32,6 +32,7 @@ EXAMPLES = {
     "teacher": (
         "python -m dvlm.teacher +experiment=gkd_forward",
         "python -m dvlm.train -m +experiment=gkd_forward rlhf.teacher_cache=read_write rlhf.beta=0.05,0.1,0.2",
+    ),
     "evaluate": (
         "python -m dvlm.evaluate checkpoint=<run> data=jsonl data.val_jsonl=val.jsonl",
         "python -m dvlm.evaluate checkpoint=base base_model=<model> output=outputs/base",

@@ -14,6 +14,7 @@ from dvlm.learning.meter import Meter
 from dvlm.learning.module import SFTModule
 from dvlm.learning.teacher import Teacher
 from dvlm.models.forward import core
+from dvlm.models.prefix import Reach
 from dvlm.models.tuning import Tuned
 
 
@@ -25,6 +26,7 @@ def losses(
     module = SFTModule(
         Tuned(model), optim_config=OptimConfig(), rlhf=RlhfConfig(), steps=1, accumulation=1, seed=0, groups=groups
     ).eval()
+    module.reach = Reach()  # nothing is marked as training here, yet adapters change what they adapt: share nothing
     device = core(model).lm_head.weight.device
     dtype = core(model).lm_head.weight.dtype
     meter, packs = Meter(), PackDataset(line, plan, packing=packing)

@@ -13,7 +13,6 @@ from dvlm.data import lengths, source
 from dvlm.data import plan as planning
 from dvlm.data.digest import sha256
 from dvlm.data.line import Line
-from dvlm.data.messages import Prompts
 from dvlm.evaluation.losses import losses
 from dvlm.evaluation.result import CONSTRAINED, FREE, Result
 from dvlm.evaluation.turns import Answered, answered, box_pairs, turns
@@ -31,9 +30,7 @@ BASE = "base"
 
 def build(config: EvaluateConfig) -> tuple[Engine, Line]:
     """The engine of the checkpoint, and the validation records as it sees them."""
-    engine = load_engine(
-        *_checkpoint(config), config.engine, fallback=Prompts.of(config.data), packing=config.data.packing
-    )
+    engine = load_engine(*_checkpoint(config), config.engine, asked=config.data, packing=config.data.packing)
     line = source.validation(config.data, augmentation=engine.canvas, encoder=engine.encoder, seed=config.seed)
     if line is None:
         raise InputError("data.val_jsonl is null: there are no records to evaluate on; give data.val_jsonl=<file>")
@@ -77,7 +74,7 @@ def measure_losses(config: EvaluateConfig, engine: Engine, line: Line) -> dict[s
         place=lambda epoch, index: line.turn(epoch, index).place,
         shuffle=False,
     )
-    teacher = AdaptersOff(model, share=False) if hasattr(model, "disable_adapter") else None
+    teacher = AdaptersOff(model) if hasattr(model, "disable_adapter") else None
     return losses(model, line, plan, packing=config.data.packing, teacher=teacher, groups=())
 
 

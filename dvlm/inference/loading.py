@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dvlm.config import EngineConfig, ModelConfig
+from dvlm.config import DataConfig, EngineConfig, ModelConfig
 from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.inference.backend import Backend, Transformers
@@ -21,16 +21,20 @@ def load_engine(
     base_model: str | None,
     config: EngineConfig,
     *,
-    fallback: Prompts | None = None,
+    asked: DataConfig | None = None,
     packing: bool = False,
 ) -> Engine:
     """The engine of a checkpoint, with its own prompts, norm, canvas and pixel limits.
 
-    `fallback` are the prompts of a model that has none of its own; `packing` makes its attention fit for packs too.
+    A released model has no prompts: it is asked as `asked` says (else by the defaults), within its pixel limits.
+    `packing` makes the attention fit for packs too.
     Raises InputError naming what is missing: the processor, the base, a package, the hardware.
     """
     source = resolve(checkpoint, base_model)
-    processor = load.load_processor(str(source.directory))
+    data = asked or DataConfig(val_jsonl="none")
+    prompts = source.prompts
+    limits = (None, None) if prompts else (data.min_pixels, data.max_pixels)
+    processor = load.load_processor(str(source.directory), *limits)
     if config.backend == "vllm":
         from dvlm.inference.vllm_backend import VLLM
 
@@ -38,7 +42,7 @@ def load_engine(
     else:
         backend = Transformers(load_model(source, config, packing=packing), processor.tokenizer)
     return Engine(
-        backend, Encoder(processor, load.load_config(source.model)), source.prompts(fallback), source.canvas, config
+        backend, Encoder(processor, load.load_config(source.model)), prompts or Prompts.of(data), source.canvas, config
     )
 
 

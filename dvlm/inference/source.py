@@ -9,7 +9,6 @@ from typing import Any
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.checkpoints import MANIFEST, find
-from dvlm.config import DataConfig
 from dvlm.data import messages
 from dvlm.data.messages import Prompts
 from dvlm.models import load
@@ -32,11 +31,10 @@ class Source:
         """The directory or hub id of the whole model: the base of an adapter, or the checkpoint itself."""
         return self.base or str(self.directory)
 
-    def prompts(self, fallback: Prompts | None = None) -> Prompts:
-        """The checkpoint's own prompts; `fallback` (else the defaults) where it has none, as a released model."""
-        if (self.directory / messages.FILE).is_file():
-            return Prompts.load(self.directory)
-        return fallback or Prompts.of(DataConfig(train_jsonl="none"))
+    @property
+    def prompts(self) -> Prompts | None:
+        """The checkpoint's own prompts; None where it has none, as a released model."""
+        return Prompts.load(self.directory) if (self.directory / messages.FILE).is_file() else None
 
     @property
     def canvas(self) -> Pipeline:
