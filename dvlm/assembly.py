@@ -18,6 +18,7 @@ from dvlm.callbacks.loggers import build_loggers, recording
 from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.preemption import Preemption
 from dvlm.callbacks.progress import build_progress
+from dvlm.callbacks.pruning import Pruning
 from dvlm.callbacks.ranks import RankAllocation
 from dvlm.callbacks.saving import Saving
 from dvlm.callbacks.scores import Scores
@@ -26,6 +27,7 @@ from dvlm.callbacks.step_log import StepLog
 from dvlm.callbacks.stopping import EarlyStopping
 from dvlm.checkpoints import TRAINER, CheckpointStore, find, saved_step
 from dvlm.config import TrainConfig
+from dvlm.config.job import Job
 from dvlm.costs import estimate as costs
 from dvlm.data import files
 from dvlm.data.datamodule import CaptionDataModule
@@ -116,12 +118,14 @@ def check_samples(data: CaptionDataModule) -> None:
         checks.check_sample(sample, data.encoder.processor.tokenizer, data.encoder.model_config)
 
 
-def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data: CaptionDataModule) -> L.Trainer:
+def build_trainer(
+    config: TrainConfig, directory: Path, module: SFTModule, data: CaptionDataModule, job: Job
+) -> L.Trainer:
     """The Lightning trainer: one epoch that holds every planned pack."""
     settings = config.trainer
     checkpoint = Path(config.resume_from) if config.resume_from else None
     resumed = (checkpoint.parent.parent, saved_step(checkpoint)) if checkpoint else None
-    loggers = build_loggers(config.logger, directory, name=directory.name, run_config=asdict(config), resumed=resumed)
+    loggers = build_loggers(config.logger, directory, job=job, run_config=asdict(config), resumed=resumed)
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -139,7 +143,7 @@ def build_trainer(config: TrainConfig, directory: Path, module: SFTModule, data:
         enable_model_summary=False,
         inference_mode=False,
         logger=loggers,
-        callbacks=build_callbacks(config, directory, data),
+        callbacks=[*([Pruning(job.trial)] if job.trial else []), *build_callbacks(config, directory, data)],
     )
 
 

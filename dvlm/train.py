@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dvlm.config import TrainConfig
 from dvlm.config.compose import run_verb
+from dvlm.config.job import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ def main() -> None:
 
 def start(config: TrainConfig) -> float:
     """Run under Hydra, in Hydra's output directory."""
+    from functools import partial
     from pathlib import Path
 
     from hydra.core.hydra_config import HydraConfig
@@ -28,11 +30,12 @@ def start(config: TrainConfig) -> float:
 
     # Workers are forked: a tokenizer that has used threads before would warn, and then use none.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return carry_out(train, config, Path(HydraConfig.get().runtime.output_dir), Place.here(os.environ))
+    work = partial(train, job=Job.current())
+    return carry_out(work, config, Path(HydraConfig.get().runtime.output_dir), Place.here(os.environ))
 
 
-def train(config: TrainConfig, directory: Path) -> float:
-    """Train in `directory`; returns the last value of `trainer.metric_for_best_model` (nan without validation)."""
+def train(config: TrainConfig, directory: Path, job: Job | None = None) -> float:
+    """Train in `directory`, as the `job` of a sweep or alone; returns the last value of `trainer.metric_for_best_model` (nan without validation)."""
     # Imported here: a typo in the configuration is reported before torch is loaded.
     from dvlm import assembly, process
 
@@ -42,7 +45,7 @@ def train(config: TrainConfig, directory: Path) -> float:
     assembly.check_samples(data)
     tuned = assembly.build_model(config)
     module = assembly.build_module(config, tuned, data)
-    trainer = assembly.build_trainer(config, directory, module, data)
+    trainer = assembly.build_trainer(config, directory, module, data, job or Job())
     return assembly.fit(config, directory, trainer, module, data)
 
 

@@ -13,7 +13,7 @@ from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.preview import PreviewConfig
-from dvlm.config.report import ReportConfig
+from dvlm.config.report import DashboardConfig, ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ValidateConfig
 from dvlm.config.sweep import SweepConfig
@@ -28,6 +28,7 @@ __all__ = [
     "CallbacksConfig",
     "CaptionConfig",
     "ConvertConfig",
+    "DashboardConfig",
     "DataConfig",
     "DemoConfig",
     "EngineConfig",

@@ -14,7 +14,7 @@ class WandbConfig:
     enabled: bool = knob(False, "log to W&B")
     project: str = knob("dvlm", "W&B project")
     entity: str | None = knob(None, "W&B team or user; null: the account's default")
-    group: str | None = knob(None, "W&B group; null: none, or the sweep's name")
+    group: str | None = knob(None, "W&B group; null: the sweep's name, none outside of a sweep")
     mode: str = knob("auto", "auto (offline without a key) | online | offline")
     tags: list[str] = knob([], "W&B tags")
 

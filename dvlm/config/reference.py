@@ -57,6 +57,7 @@ EXAMPLES = {
         "python -m dvlm.report sweep=outputs/sweeps/<name> baseline=outputs/sft/<run> max_kl=0.05",
         "python -m dvlm.report sweep=outputs/sweeps/<name> watch=true",
     ),
+    "dashboard": ("python -m dvlm.dashboard project=dvlm",),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvlm.config.knob import at_least, check_paths, knob
+from dvlm.config.knob import at_least, check_paths, knob, one_of
 
 
 @dataclass
@@ -27,3 +27,18 @@ class ReportConfig:
         at_least("max_kl", self.max_kl, 0.0)
         at_least("rows", self.rows, 1)
         at_least("interval", self.interval, 1.0)
+
+
+@dataclass
+class DashboardConfig:
+    """`python -m dvlm.dashboard`: the W&B workspace of a project: losses of each run, of each sweep, and over beta."""
+
+    project: str = knob("dvlm", "W&B project, as in logger.wandb.project")
+    entity: str | None = knob(None, "W&B team or user; null: the account's default")
+    name: str = knob("GKD sweeps", "name of the workspace", text=True)
+    mode: str = knob("auto", "auto (offline without a key) | online | offline")
+    output: str = knob("outputs/dashboard.json", "the file to write when offline", path=True)
+
+    def __post_init__(self) -> None:
+        check_paths("", self)
+        one_of("mode", self.mode, ("auto", "online", "offline"))

@@ -12,7 +12,7 @@ from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
 from dvlm.config.knob import check_paths, group, knob
 from dvlm.config.preview import PreviewConfig
-from dvlm.config.report import ReportConfig
+from dvlm.config.report import DashboardConfig, ReportConfig
 from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
@@ -42,4 +42,5 @@ ROOTS: dict[str, type] = {
     "convert": ConvertConfig,
     "split": SplitConfig,
     "report": ReportConfig,
+    "dashboard": DashboardConfig,
 }

@@ -116,6 +116,7 @@ def test_a_picture_has_truth_and_answer_side_by_side(data):
 
 def test_only_the_chosen_loggers_are_built(tmp_path):
     from dvlm.callbacks.loggers import build_loggers
+    from dvlm.config.job import Job
 
-    built = build_loggers(LoggerConfig(tensorboard=False), tmp_path, name="x", run_config={}, resumed=None)
+    built = build_loggers(LoggerConfig(tensorboard=False), tmp_path, job=Job(), run_config={}, resumed=None)
     assert [logger.name for logger in built] == ["jsonl"]
