@@ -35,7 +35,10 @@ def start(config: TrainConfig) -> float:
 
 
 def train(config: TrainConfig, directory: Path, job: Job | None = None) -> float:
-    """Train in `directory`, as the `job` of a sweep or alone; returns the last value of `trainer.metric_for_best_model` (nan without validation)."""
+    """Train in `directory`, as the `job` of a sweep or alone.
+
+    Returns the last value of `trainer.metric_for_best_model`, nan without validation.
+    """
     # Imported here: a typo in the configuration is reported before torch is loaded.
     from dvlm import assembly, process
 

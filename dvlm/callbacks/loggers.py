@@ -44,10 +44,14 @@ def recording(loggers: Sequence[Logger]) -> Iterator[None]:
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                run = logger.experiment
-                run.finish(exit_code=code)
-                if run.offline and rank_zero_only.rank == 0:
-                    print(f"W&B        offline; upload with: wandb sync {shlex.quote(str(Path(run.dir).parent))}")
+                logger.experiment.finish(exit_code=code)
+                _offer_sync(logger.experiment)
+
+
+@rank_zero_only
+def _offer_sync(run: Any) -> None:
+    if run.offline:
+        print(f"W&B        offline; upload with: wandb sync {shlex.quote(str(Path(run.dir).parent))}")
 
 
 def identity(directory: Path, job: Job) -> dict[str, str]:

@@ -83,7 +83,7 @@ def _front() -> wr.ScatterPlot:
 
 
 def _parallel() -> wr.ParallelCoordinatesPlot:
-    ends = [*(wr.Config(key) for key in VARIED), *(wr.SummaryMetric(f"eval/{loss}") for loss in LOSSES)]
+    ends: list[Any] = [*(wr.Config(key) for key in VARIED), *(wr.SummaryMetric(f"eval/{loss}") for loss in LOSSES)]
     columns = [wr.ParallelCoordinatesPlotColumn(metric=end) for end in ends]
     return wr.ParallelCoordinatesPlot(title="parameters and losses", columns=columns)
 
