@@ -93,6 +93,7 @@ def _wandb(config: LoggerConfig, directory: Path, job: Job, run_config: dict[str
         mode=mode,
         config=run_config,
         job_type="train",
+        settings=wandb.Settings(quiet=True),
     )
     logger.experiment.define_metric("*", step_metric="trainer/global_step")
     return logger

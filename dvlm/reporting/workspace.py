@@ -27,28 +27,12 @@ def workspace(entity: str, project: str, name: str) -> ws.Workspace:
             _section("Speed and health", [_curve(metric) for metric in SPEED]),
         ],
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=100),
-        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),
     )
 
 
 def as_json(made: ws.Workspace) -> dict[str, Any]:
     """What `save` would send. (The library offers this only under a private name: its version is bounded for that.)"""
     return dict(json.loads(made._to_model().model_dump_json(by_alias=True)))
-
-
-def metrics(made: ws.Workspace) -> tuple[set[str], set[str]]:
-    """The (metrics, config keys) that its panels show: what a run must log for none of them to stay empty."""
-    found, keys = set[str](), set[str]()
-    for panel in (panel for section in made.sections for panel in section.panels):
-        sides = [getattr(panel, name, None) for name in ("x", "y", "z", "with_respect_to")]
-        sides += [column.metric for column in getattr(panel, "columns", ())]
-        flat = (each for side in sides for each in (side if isinstance(side, list) else [side]))
-        for each in flat:
-            if isinstance(each, wr.Config):
-                keys.add(each.name)
-            elif each:
-                found.add(getattr(each, "name", each))
-    return found, keys
 
 
 def _section(name: str, panels: list[Any]) -> ws.Section:

@@ -15,6 +15,7 @@ import wandb
 from peft import PeftModel
 from support import small_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny_runs import GKD, SHORT, Run, run
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -22,6 +23,7 @@ from dvlm import assembly
 from dvlm.config.compose import compose
 from dvlm.models.pixels import floats
 from dvlm.models.tiny import prepare
+from dvlm.reporting.workspace import as_json, workspace
 from dvlm.train import train
 from dvlm.values import InputError
 
@@ -129,18 +131,58 @@ def test_tensorboard_has_the_same_values(gkd):
         assert written == pytest.approx(logged, rel=1e-5, abs=1e-7)
 
 
-def test_wandb_has_the_same_values(gkd):
-    (recording,) = (gkd.directory / "wandb").glob("offline-run-*/run-*.wandb")
-    out = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", recording], capture_output=True, check=True
-    )
+def recorded(run: Run) -> list[dict]:
+    """The records of a run's W&B recording."""
+    (recording,) = (run.directory / "wandb").glob("offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", recording]
+    out = subprocess.run(command, capture_output=True, check=True)
+    return [json.loads(line) for line in out.stdout.splitlines()]
+
+
+def test_wandb_has_the_same_values_and_its_panels_something_to_show(gkd):
+    records = recorded(gkd)
     history: dict[int, dict[str, float]] = {}
-    for line in out.stdout.splitlines():
-        item = json.loads(line).get("history", {}).get("item", {})
+    for record in records:
+        item = record.get("history", {}).get("item", {})
         history.setdefault(item.get("trainer/global_step"), {}).update(item)
     for step, values in gkd.metrics("train/").items():
         assert {name: history[step][name] for name in values} == pytest.approx(values)
     assert history[2]["eval/kl_loss"] == pytest.approx(gkd.metrics("eval/")[2]["eval/kl_loss"])
+
+    config = next(record["run"]["config"]["update"] for record in records if record.get("type") == "run")
+    logged = {name for values in history.values() for name in values}
+    shown = panel_keys(as_json(workspace("", "dvlm", "x")))
+    assert {"eval/kl_loss", "eval/sft_loss", "config:rlhf.beta", "config:optim.learning_rate"} <= shown
+    for key in shown:
+        if key.startswith("config:"):
+            group, name = key.removeprefix("config:").split(".")
+            assert isinstance(config[group][name], float | int)
+        else:
+            assert key in logged
+
+
+def panel_keys(view: dict) -> set[str]:
+    """What the panels of a workspace's JSON show: names of metrics, and `config:` with a dotted key."""
+    found = set()
+    for section in view["spec"]["section"]["panelBankConfig"]["sections"]:
+        assert section["panels"]
+        for config in (panel["config"] for panel in section["panels"]):
+            keys = [config.get(name) for name in ("xAxis", "yAxis", "zAxis", "targetKey")]
+            keys += [*(config.get("metrics") or []), *(each["accessor"] for each in config.get("columns") or [])]
+            found |= {key.removeprefix("summary:").replace(".value.", ".") for key in keys if key}
+    return found
+
+
+def test_tensorboard_compares_the_knobs_of_runs(gkd):
+    """HParams: the knobs of this run, and curves that it really has as their metrics."""
+    events = EventAccumulator(str(gkd.directory / "tensorboard"))
+    events.Reload()
+    data = {name: HParamsPluginData.FromString(text) for name, text in events.PluginTagToContent("hparams").items()}
+    start = data["_hparams_/session_start_info"].session_start_info
+    metrics = {each.name.tag for each in data["_hparams_/experiment"].experiment.metric_infos}
+    assert start.hparams["rlhf.beta"].number_value == 0.1
+    assert start.hparams["tuner.train_type"].string_value == "lora"
+    assert metrics <= set(events.Tags()["scalars"])
 
 
 def test_a_run_ends_its_wandb_run(gkd):

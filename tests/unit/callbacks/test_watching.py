@@ -120,3 +120,23 @@ def test_only_the_chosen_loggers_are_built(tmp_path):
 
     built = build_loggers(LoggerConfig(tensorboard=False), tmp_path, job=Job(), run_config={}, resumed=None)
     assert [logger.name for logger in built] == ["jsonl"]
+
+
+def test_a_run_of_a_sweep_keeps_its_identity_in_wandb(tmp_path):
+    from dvlm.callbacks.loggers import identity
+    from dvlm.config.job import Job
+    from dvlm.sweeps.status import Sweep
+
+    sweep = tmp_path / "grid"
+    sweep.mkdir()
+    job = Job(overrides=("rlhf.beta=0.1", "seed=1"), sweep=sweep)
+    Sweep(name="grid", command=[], created="2025-01-01T00:00:00+00:00", jobs=[]).write(sweep)
+    first = identity(sweep / "beta-0.1-01234567", job)
+    assert (first["group"], first["name"]) == ("grid", "beta-0.1")
+    reordered = Job(overrides=("seed=1", "rlhf.beta=0.1"), sweep=sweep)
+    assert identity(sweep / "beta-0.1-01234567", reordered)["id"] == first["id"], "a requeue goes on there"
+    other = Job(overrides=("rlhf.beta=0.2", "seed=1"), sweep=sweep)
+    assert identity(sweep / "beta-0.2-89abcdef", other)["id"] != first["id"]
+    Sweep(name="grid", command=[], created="2025-02-02T00:00:00+00:00", jobs=[]).write(sweep)
+    assert identity(sweep / "beta-0.1-01234567", job)["id"] != first["id"], "another sweep of that name"
+    assert "group" not in identity(tmp_path / "run", Job())
