@@ -78,7 +78,7 @@ class _DVLMLauncher(Launcher):
             config = to_object(node)
             node.hydra = hydra
             fixed = self.config.hydra.overrides.task
-            swept = [override for override in overrides if override not in fixed]
+            swept = [each for each in overrides if each not in fixed and not each.startswith("hydra.")]
             directory = identity.directory(self.sweep, asdict(config), swept)
             node.hydra.sweep.dir, node.hydra.sweep.subdir = str(self.sweep), directory.name
         return Planned(node=node, overrides=overrides, directory=directory, ranks=config.trainer.devices)

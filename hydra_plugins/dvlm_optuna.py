@@ -5,6 +5,7 @@ lies in a journal file: the same command again goes on with it, and on another n
 """
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -62,10 +62,9 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run trials until the study has as many as it is to have; returns the best of them."""
-        from dvlm.sweeps.place import Place
-
         from dvlm.sampling.study import Trials
         from dvlm.sweeps import lock
+        from dvlm.sweeps.place import Place
         from dvlm.values import InputError
         from hydra_plugins._dvlm_space import example, written
 
@@ -84,7 +83,8 @@ class OptunaSweeper(Sweeper):
                 while batch := trials.next(self.n_jobs):
                     self._run(trials, batch, fixed)
         except InputError as error:
-            raise HydraException(str(error)) from error
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
         return self._closing(trials)
 
     def _setting(self, arguments: list[str]) -> tuple[list[str], Any]:
@@ -120,14 +120,11 @@ class OptunaSweeper(Sweeper):
     def _run(self, trials: Any, batch: Sequence[Any], fixed: list[str]) -> None:
         from hydra_plugins._dvlm_space import written
 
-        # Of trials with the same parameters only the first runs; the others end like it.
-        runs = {str(sorted(trial.params.items())): trial for trial in reversed(batch)}
-        jobs = [[*fixed, *written(trial.params), f"hydra.sweeper.trial={trial.number}"] for trial in runs.values()]
+        jobs = [[*fixed, *written(trial.params), f"hydra.sweeper.trial={trial.number}"] for trial in batch]
         self.validate_batch_is_legal(jobs)
-        first = min(trial.number for trial in runs.values())
-        results = dict(zip(runs, self._launched(jobs, first), strict=True))
-        for trial in batch:
-            told = trials.tell(trial.number, self._values(results[str(sorted(trial.params.items()))]))
+        results = self._launched(jobs, min(trial.number for trial in batch))
+        for trial, result in zip(batch, results, strict=True):
+            told = trials.tell(trial.number, self._values(result))
             text = ", ".join(f"{value:.4g}" for value in told.values or ())
             print(f"trial {told.number} {told.state.name.lower()} {text}  {' '.join(written(told.params))}", flush=True)
 
@@ -163,7 +160,9 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins._dvlm_space import written
 
         best = trials.best()
-        print(f"study {trials.setting.name}: {len(trials.study.get_trials(deepcopy=False))} trials", flush=True)
+        count = len(trials.study.get_trials(deepcopy=False))
+        exhausted = "" if count >= self.trials else f" of {self.trials}: the space holds no others"
+        print(f"study {trials.setting.name}: {count} trials{exhausted}", flush=True)
         for trial in best:
             names = self.metrics or [f"value {place}" for place in range(len(trial.values))]
             values = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, trial.values, strict=True))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dvlm.reporting.rows import clock
+from dvlm.sweeps import lock
 from dvlm.sweeps.status import State, Status, Sweep
 
 
@@ -30,7 +31,7 @@ class Progress:
 def progress(directory: Path) -> Progress:
     """The progress of the sweep in `directory`, all of it waiting where there is no sweep yet."""
     sweep = Sweep.read(directory)
-    found = [Status.read(directory / job.directory) for job in sweep.jobs] if sweep else []
+    found = [lock.observed(directory / job.directory) for job in sweep.jobs] if sweep else []
     states = Counter(str(status.state) if status else "waiting" for status in found)
     return Progress(states=states, left=_left([status for status in found if status], states["waiting"]))
 

@@ -141,7 +141,8 @@ class Run:
 def read(directory: Path, overrides: list[str] | None = None) -> Run:
     """The run of a directory; `overrides` stand in while it has written none itself."""
     own = _yaml(directory / ".hydra" / "overrides.yaml")
-    pairs = [line.lstrip("+").partition("=") for line in (own if isinstance(own, list) else overrides or [])]
+    lines = [line.lstrip("+") for line in (own if isinstance(own, list) else overrides or [])]
+    pairs = [line.partition("=") for line in lines if not line.startswith("hydra.")]
     config = _yaml(directory / "config.yaml")
     return Run(
         directory,

@@ -16,7 +16,7 @@ from dvlm.values import InputError
 SAMPLERS: dict[str, type[BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
-    "grid": optuna.samplers.GridSampler,
+    "grid": optuna.samplers.RandomSampler,  # the study names the points of a grid one after the other itself
     "nsga2": optuna.samplers.NSGAIISampler,
 }
 PRUNERS: dict[str, type[BasePruner]] = {
@@ -25,20 +25,16 @@ PRUNERS: dict[str, type[BasePruner]] = {
 }
 
 
-def sampler(
-    name: str, params: Mapping[str, Any], space: Mapping[str, BaseDistribution], *, seed: int, trials: int
-) -> BaseSampler:
+def sampler(name: str, params: Mapping[str, Any], *, seed: int, trials: int) -> BaseSampler:
     """The sampler of `name` with the options `params` of its class; `trials` are planned in all.
 
-    Raises InputError for a name or an option that is not there, and for a grid over a continuous range.
+    Raises InputError for a name or an option that is not there.
     """
     given: dict[str, Any] = {"seed": seed}
     if name == "tpe":
         given |= {"constant_liar": True}  # trials that run at the same time keep away from each other
     elif name == "nsga2":
         given |= {"population_size": max(4, trials // 5)}
-    elif name == "grid":
-        given |= {"search_space": {key: grid(key, each) for key, each in space.items()}}
     return _built("sampler", SAMPLERS, name, given | dict(params))
 
 
@@ -48,7 +44,7 @@ def pruner(name: str | None, params: Mapping[str, Any]) -> BasePruner:
 
 
 def grid(key: str, space: BaseDistribution) -> list[Any]:
-    """The values of a parameter. Raises InputError for one that has infinitely many."""
+    """The values of a parameter in a grid. Raises InputError for one that has infinitely many."""
     if isinstance(space, CategoricalDistribution):
         return list(space.choices)
     if isinstance(space, IntDistribution):

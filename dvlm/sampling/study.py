@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from dvlm.sampling import samplers
 from dvlm.values import InputError
 
 OWNER, PRUNED, SETTING = "owner", "pruned_at", "setting"
+DRAWS = 100  # tries to find parameters that no trial has had
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ class Trials:
     def next(self, most: int) -> list[FrozenTrial]:
         """Up to `most` trials to run: those that a dead sweeper left running, then new ones while the study lacks some.
 
-        A new trial with the parameters of one that has ended ends like it, and is not run.
+        No two trials have the same parameters: fewer come where the space holds no others.
         """
         found: list[FrozenTrial] = []
         with self._alone():
@@ -90,24 +92,35 @@ class Trials:
                 if len(found) < most and not self.alive(str(trial.user_attrs.get(OWNER, ""))):
                     found.append(self._take_over(trial))
             while len(found) < most and len(self.study.get_trials(deepcopy=False)) < self.setting.trials:
-                asked = self._ask()
-                if asked is None:
+                params = self._drawn()
+                if params is None:
                     break
-                if not self._is_twin(asked):
-                    found.append(asked)
+                self.study.enqueue_trial(params)
+                number = self.study.ask(dict(self.setting.space)).number
+                self._own(number)
+                found.append(self.trial(number))
         return found
 
-    def _ask(self) -> FrozenTrial | None:
-        """A new trial; None where a grid has no value left."""
-        setting = self.setting
-        if setting.sampler == "grid":
-            axes = (samplers.grid(key, space) for key, space in setting.space.items())
-            if len(self.study.get_trials(deepcopy=False)) >= math.prod(map(len, axes)):
-                return None
+    def _drawn(self) -> dict[str, Any] | None:
+        """Parameters that no trial has had. They depend on the seed and the trials before alone, whoever draws."""
         self._reseed()
-        number = self.study.ask(dict(setting.space)).number
-        self._own(number)
-        return self.trial(number)
+        trials = self.study.get_trials(deepcopy=False)
+        known = [trial.params for trial in trials]
+        if self.setting.sampler == "grid":
+            return next((point for point in self._points() if point not in known), None)
+        # Drawn beside the study: what turns out to be known leaves no trace in it.
+        draft = optuna.create_study(directions=list(self.setting.directions), sampler=self.study.sampler)
+        draft.add_trials(trials)
+        for _ in range(DRAWS):
+            params = draft.ask(dict(self.setting.space)).params
+            if params not in known:
+                return params
+        return None
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        names = list(self.setting.space)
+        for values in product(*(samplers.grid(name, space) for name, space in self.setting.space.items())):
+            yield dict(zip(names, values, strict=True))
 
     def _take_over(self, trial: FrozenTrial) -> FrozenTrial:
         """Own the trial of a dead sweeper, which may have died before it had drawn every parameter."""
@@ -119,26 +132,12 @@ class Trials:
         return self.trial(trial.number)
 
     def _reseed(self) -> None:
-        """What is drawn next depends on the seed and the number of trials alone, whoever draws it."""
         setting, count = self.setting, len(self.study.get_trials(deepcopy=False))
         seed = int(np.random.SeedSequence([setting.seed, count]).generate_state(1)[0])
-        self.study.sampler = samplers.sampler(
-            setting.sampler, setting.sampler_params, setting.space, seed=seed, trials=setting.trials
-        )
+        self.study.sampler = samplers.sampler(setting.sampler, setting.sampler_params, seed=seed, trials=setting.trials)
 
     def _own(self, number: int) -> None:
         self.study._storage.set_trial_user_attr(self.trial(number)._trial_id, OWNER, self.owner)
-
-    def _is_twin(self, trial: FrozenTrial) -> bool:
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
-        for other in self.study.get_trials(deepcopy=False, states=ended):
-            if other.params == trial.params:
-                if other.state is TrialState.COMPLETE:
-                    self.study.tell(trial.number, other.values)
-                else:
-                    self.study.tell(trial.number, state=TrialState.PRUNED)
-                return True
-        return False
 
     def trial(self, number: int) -> FrozenTrial:
         """The trial of a number, as it is now."""

@@ -41,11 +41,18 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 
 
 def slug(overrides: Iterable[str]) -> str:
-    """`beta-0.1_learning_rate-1e-4` of overrides: the last part of each key with its value, safe in a path."""
+    """`beta-0.1_learning_rate-1e-4` of overrides: the last part of each key with its value, safe in a path.
+
+    Of a sampled number the first six digits.
+    """
     pairs = (override.lstrip("+").partition("=") for override in overrides)
-    words = (f"{key.rpartition('.')[2]}-{value}" for key, _, value in pairs)
+    words = (f"{key.rpartition('.')[2]}-{_short(value)}" for key, _, value in pairs)
     clean = (re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-_.") for word in words)
     return "_".join(clean)[:LONGEST_SLUG].rstrip("-_.") or "run"
+
+
+def _short(value: str) -> str:
+    return f"{float(value):.6g}" if re.fullmatch(r"-?[\d.]{8,}(e-?\d+)?", value) else value
 
 
 def directory(sweep: Path, config: Mapping[str, Any], overrides: Iterable[str]) -> Path:
