@@ -11,10 +11,12 @@ from rich.console import Console
 
 from dvlm import checks, rollouts, run, stages, teaching
 from dvlm.augmentation.pipeline import Pipeline
+from dvlm.callbacks import memory
 from dvlm.callbacks.agreement import SameConfig
 from dvlm.callbacks.first_sample import FirstSample
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
 from dvlm.callbacks.loggers import build_loggers, recording
+from dvlm.callbacks.memory import Memory
 from dvlm.callbacks.pictures import Pictures
 from dvlm.callbacks.preemption import Preemption
 from dvlm.callbacks.progress import build_progress
@@ -37,6 +39,8 @@ from dvlm.learning.module import SFTModule
 from dvlm.learning.origin import shares
 from dvlm.models import load, tuning
 from dvlm.models.tuning import Tuned
+from dvlm.scale import strategies
+from dvlm.scale.watch import Watch, watched
 
 NEVER = 10**12  # micro-batches between validations that Lightning itself starts
 CHECKED_SAMPLES = 4
@@ -47,6 +51,7 @@ def prepare(config: TrainConfig) -> TrainConfig:
 
     Raises InputError for what is not there, and for a checkpoint of another base model.
     """
+    strategies.check_devices(config.trainer)
     cache = Path(config.cache_dir)
     teacher = config.rlhf.teacher_model
     if teacher != "base":
@@ -74,7 +79,7 @@ def build_data(config: TrainConfig) -> CaptionDataModule:
         seed=config.seed,
         epochs=config.trainer.num_train_epochs,
         max_length=config.global_max_length,
-        world_size=config.trainer.devices,
+        world_size=config.trainer.devices * config.trainer.num_nodes,
         cache=Path(config.cache_dir).resolve(),
     )
 
@@ -101,6 +106,7 @@ def build_module(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) -> 
         "seed": config.seed,
         "groups": data.groups,
         "lorap_lr_ratio": config.tuner.lorap_lr_ratio,
+        "spread": config.trainer.strategy in strategies.SPREAD,
     }
     if config.rlhf.uses_teacher:
         teacher = teaching.build_teacher(config, tuned, data)
@@ -129,7 +135,9 @@ def build_trainer(
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        precision=precision(config),
+        num_nodes=settings.num_nodes,
+        strategy=strategies.build(config),
+        precision=None if settings.strategy in strategies.ZERO else precision(config),
         max_epochs=1,
         max_steps=module.steps,
         accumulate_grad_batches=data.accumulation,
@@ -163,7 +171,10 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         canvas=data.augmentation,
         resumed=Path(config.resume_from) if config.resume_from else None,
     )
+    timeout = config.trainer.rank_timeout_s
     callbacks: list[L.Callback] = [
+        *([Watch(timeout)] if timeout else []),
+        Memory(config),
         StepLog(lambda: costs.flops_per_token(config, data.first_batch())),
         BeforeFirstStep(starts_as_teacher=stages.not_as_teacher(config) is None, dtype=config.model.torch_dtype),
         FirstGradients(),
@@ -226,7 +237,7 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
         left = f"{module.steps - step} steps are left" if step < module.steps else "nothing is left to train"
         console.print(f"resumes {checkpoint} at step {step}: {left}", soft_wrap=True)
     validates = data.val_plan is not None
-    with recording(trainer.loggers):
+    with recording(trainer.loggers), watched(trainer), memory.explained(trainer):
         if validates and config.trainer.eval_at_start and not checkpoint:
             trainer.validate(module, datamodule=data, verbose=False)
         first = module.latest.get("eval/sft_loss")

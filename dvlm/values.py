@@ -207,7 +207,8 @@ class Batch:
     tokens of the whole optimizer step, over ranks and micro-batches; `pack` the number of the pack in the plan.
     `coordinates` (B, L) bool marks the digits of coordinates (None: nobody knows); `has_ce` is False for what the
     student wrote itself: it is compared with the teacher only; `digests` tell each sample's content from any other's
-    (empty: nobody will ask for them again).
+    (empty: nobody will ask for them again); `dummy_image` where the pixels are those of an image that no token stands
+    for.
     """
 
     input_ids: Tensor
@@ -227,6 +228,7 @@ class Batch:
     coordinates: Tensor | None = None
     has_ce: bool = True
     digests: tuple[str, ...] = ()
+    dummy_image: bool = False
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with every tensor on `device`."""

@@ -10,6 +10,7 @@ import torch
 
 from dvlm.checks import check_batch, check_gradients, check_step_zero_kl
 from dvlm.learning.tally import Tally
+from dvlm.scale import whole
 from dvlm.values import InputError
 
 
@@ -48,11 +49,12 @@ class FirstGradients(L.Callback):
 
     def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
         """Look once, at the first optimizer step of this process that must have gradients."""
-        if self.seen or not module.must_pull:
+        unfinished = (trainer.fit_loop.epoch_loop.batch_idx + 1) % module.accumulation
+        if self.seen or unfinished or not module.must_pull:
             return
         self.seen = True
         for tower, parameters in module.tower_of_parameters().items():
-            check_gradients(tower, [parameter.grad for parameter in parameters])
+            check_gradients(tower, [whole.gradient(parameter) for parameter in parameters])
 
 
 class SamePacks(L.Callback):

@@ -15,6 +15,7 @@ from dvlm.augmentation.render import render
 from dvlm.data import answers, images
 from dvlm.data.messages import Prompts
 from dvlm.models import generate
+from dvlm.scale.fsdp import whole_rest
 from dvlm.values import InputError, Mode, Sample
 
 
@@ -30,7 +31,7 @@ class Pictures(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
         """Generate on every rank (sharded weights need all of them), draw on the first."""
         # What trains is in float32: on a bfloat16 base the two meet only in mixed precision.
-        with trainer.precision_plugin.forward_context():
+        with trainer.precision_plugin.forward_context(), whole_rest(module):
             written = generate.answer(module.model, self.tokenizer, self.samples, max_new_tokens=self.max_new_tokens)
         if not trainer.is_global_zero:
             return

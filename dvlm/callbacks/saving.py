@@ -14,6 +14,7 @@ from dvlm.checkpoints import TRAINER, CheckpointStore
 from dvlm.config import TrainerConfig
 from dvlm.data.messages import Prompts
 from dvlm.models import adapters, forward, load
+from dvlm.scale import whole
 
 
 class Saving(L.Callback):
@@ -102,18 +103,20 @@ class Saving(L.Callback):
             self.store.begin(step)
         trainer.strategy.barrier("checkpoint-begin")
         trainer.save_checkpoint(self.store.partial(step) / TRAINER, weights_only=False)
+        weights = whole.export_state(module.model, keep=trainer.is_global_zero)
         if trainer.is_global_zero:
-            self._write_model(module, self.store.partial(step))
+            self._write_model(module, self.store.partial(step), weights)
             self.store.commit(step)
             self.store.prune(self.config.save_total_limit)
         trainer.strategy.barrier("checkpoint-end")
         self._saved = step
 
-    def _write_model(self, module: Any, directory: Path) -> None:
+    def _write_model(self, module: Any, directory: Path, weights: dict[str, Any] | None) -> None:
+        """`weights`: the whole state where that of the module is spread over ranks."""
         if module.tuned.is_adapter:
-            adapters.save(module.model, directory)
+            adapters.save(module.model, directory, weights)
         else:
-            module.model.save_pretrained(directory)
+            module.model.save_pretrained(directory, state_dict=weights)
         self.processor.save_pretrained(directory)
         self.processor.image_processor.save_pretrained(directory)
         self.prompts.save(directory)

@@ -50,6 +50,12 @@ class TrainConfig:
             )
         if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
             raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
+        own = self.rlhf.teacher_model == "base"
+        if self.rlhf.teacher_cache != "off" and own and self.trainer.strategy in ("fsdp", "zero3"):
+            raise ValueError(
+                f"rlhf.teacher_cache lets a rank leave out the teacher's pass, which under trainer.strategy="
+                f"{self.trainer.strategy} the others need it for; set rlhf.teacher_cache=off, or use trainer=ddp"
+            )
 
     def effective(self) -> TrainConfig:
         """With `debug`, the same run cut to two steps that log and validate; else itself."""

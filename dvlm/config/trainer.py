@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from dvlm.config.knob import at_least, knob, one_of
 
+STRATEGIES = ("auto", "ddp", "fsdp", "zero2", "zero3")
+
 
 @dataclass
 class TrainerConfig:
@@ -14,7 +16,12 @@ class TrainerConfig:
     num_train_epochs: int = knob(1, "passes over the records, each paired anew", "epochs")
     max_steps: int | None = knob(None, "stop after this many steps; null: all planned", "steps")
     accelerator: str = knob("auto", "auto | cpu | gpu")
-    devices: int = knob(1, "processes on this node, each with one device")
+    devices: int = knob(1, "ranks of a node, one device each; torchrun or srun starts them", "ranks")
+    num_nodes: int = knob(1, "nodes that run `devices` ranks each", "nodes")
+    strategy: str = knob("auto", "auto (one device, or ddp) | ddp | fsdp | zero2 | zero3: what is spread over ranks")
+    rank_timeout_s: float | None = knob(
+        25.0, "end the job when a rank is silent or behind for so long; null: never", "s"
+    )
     cpu_threads: int | None = knob(None, "threads of one process on a CPU; null: torch's own choice", "threads")
     gradient_checkpointing: bool = knob(False, "recompute activations in the backward pass: less memory, more time")
     eval_steps: int | None = knob(None, "validate every so many steps; null: at start and end only", "steps")
@@ -29,9 +36,19 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for name in ("num_train_epochs", "max_steps", "devices", "cpu_threads", "logging_steps", "eval_steps"):
+        one_of("trainer.strategy", self.strategy, STRATEGIES)
+        at_least("trainer.rank_timeout_s", self.rank_timeout_s, 0, above=True)
+        for name in (
+            "num_train_epochs",
+            "max_steps",
+            "devices",
+            "num_nodes",
+            "cpu_threads",
+            "logging_steps",
+            "eval_steps",
+        ):
             at_least(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("save_steps", "save_total_limit", "early_stopping_patience"):
+        for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "early_stopping_patience"):
             at_least(f"trainer.{name}", getattr(self, name), 1)
         at_least("trainer.save_delay_steps", self.save_delay_steps, 0)
         if not self.metric_for_best_model.startswith("eval/"):

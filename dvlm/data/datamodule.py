@@ -167,11 +167,12 @@ class CaptionDataModule(L.LightningDataModule):
         return PackDataset(self.train_line, self.train_plan, packing=self.config.packing)[index]
 
     def validation_samples(self, count: int) -> list[Sample]:
-        """The first `count` validation samples in the order of the plan, for pictures."""
-        if self.val_line is None or self.val_plan is None:
+        """The first `count` validation samples that have images, in the order of the plan, for pictures."""
+        line, plan = self.val_line, self.val_plan
+        if line is None or plan is None:
             return []
-        named = sorted({name for pack in self.val_plan.packs for name in pack.samples})
-        return [self.val_line.sample(epoch, index) for epoch, index in named[:count]]
+        named = sorted({name for pack in plan.packs for name in pack.samples if line.turn(*name).images})
+        return [line.sample(epoch, index) for epoch, index in named[:count]]
 
 
 def _start_worker(_: int) -> None:

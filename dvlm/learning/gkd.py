@@ -86,7 +86,7 @@ class GKDModule(SFTModule):
             loss = self.learn(batch)
             with torch.autocast(self.device.type, enabled=False):
                 loss.backward()
-        return self.learn(last) * self.accumulation
+        return self.learn(last) * self.divisor
 
     def _most(self, count: int) -> int:
         """The largest count over ranks, at least one: each needs a loss to go backward from."""

@@ -19,6 +19,7 @@ from dvlm.models import forward, prefix, starts, towers
 from dvlm.models.prefix import Reach
 from dvlm.models.towers import HEAD, Tower
 from dvlm.models.tuning import Tuned
+from dvlm.scale import whole
 from dvlm.values import Batch, InputError, generator
 
 
@@ -26,7 +27,8 @@ class SFTModule(L.LightningModule):
     """Cross-entropy on the supervised tokens, normalised over the whole optimizer step.
 
     `steps` optimizer steps of `accumulation` micro-batches a rank. `eval_teacher`, if given, adds eval/kl_loss;
-    `groups` are the sources and modes whose losses are logged apart. Dropout
+    `groups` are the sources and modes whose losses are logged apart; `spread` says that frozen weights are spread over
+    ranks, so that each must pass through every layer equally often. Dropout
     draws from `seed` and the number of the pack, so that it depends neither on rank nor on where a run was resumed.
     """
 
@@ -45,6 +47,7 @@ class SFTModule(L.LightningModule):
         eval_teacher: Teacher | None = None,
         groups: tuple[str, ...] = (),
         lorap_lr_ratio: float | None = None,
+        spread: bool = False,
     ) -> None:
         super().__init__()
         self.tuned, self.optim_config, self.rlhf = tuned, optim_config, rlhf
@@ -52,7 +55,7 @@ class SFTModule(L.LightningModule):
         self.model = tuned.model
         self.eval_teacher, self.groups = eval_teacher, groups
         self.lorap_lr_ratio = lorap_lr_ratio
-        self.reach = Reach.of(self.model)
+        self.reach, self.spread = Reach.of(self.model), spread
         inner = forward.core(self.model)
         setattr(inner, HEAD, LossHead.of(inner.lm_head))
         self._window, self._eval = Meter(), Meter()
@@ -63,6 +66,8 @@ class SFTModule(L.LightningModule):
 
     def score(self, batch: Batch, teacher: Teacher | None) -> HeadLoss:
         """The fused loss of a batch; with a `teacher` it holds the divergence as well."""
+        if self.spread or not self.reach.aligner:
+            batch = forward.with_dummy_image(self.model, batch)
         begun = prefix.begin(self.model, batch, self.reach)
         mask, targets = forward.supervised(batch)
         # The teacher goes first: its pass inside `disable_adapter` must not come between a checkpointed pass and its
@@ -95,7 +100,7 @@ class SFTModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
-        return self.learn(batch) * self.accumulation
+        return self.learn(batch) * self.divisor
 
     def learn(self, batch: Batch) -> Tensor:
         """The loss whose sum over micro-batches and mean over ranks is the step's sum over its supervised tokens."""
@@ -104,10 +109,22 @@ class SFTModule(L.LightningModule):
         self._window = self._window + Meter.of(head, batch, self.groups)
         return head.loss / batch.supervised_in_step * self.trainer.world_size
 
+    @property
+    def divisor(self) -> int:
+        """What the loss of a micro-batch is divided by: Lightning does it, and so does an engine that accumulates."""
+        return self.accumulation**2 if self._engine else self.accumulation
+
+    @property
+    def _engine(self) -> Any:
+        """The strategy where its engine accumulates, clips and steps by itself (DeepSpeed); else None."""
+        strategy = self.trainer.strategy
+        return strategy if strategy.handles_gradient_accumulation else None
+
     def step_metrics(self) -> dict[str, float]:
         """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
         meter, self._window = self._window, Meter()
-        return meter.metrics("train", self._total, self.groups) | self._rates | self._cache_metrics()
+        rates = self._rates | ({"train/grad_norm": self._engine.step_norm} if self._engine else {})
+        return meter.metrics("train", self._total, self.groups) | rates | self._cache_metrics()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch's sums to those of the validation. Always on the data's own answers."""
@@ -147,14 +164,16 @@ class SFTModule(L.LightningModule):
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip to max_grad_norm; the norm before clipping and the learning rates of this step are kept for the log."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if self.optim_config.max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.optim_config.max_grad_norm, norm)
-        rates = {
+        self._rates = {
             f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups if "no_decay" not in group["name"]
         }
-        self._rates = {"train/grad_norm": float(norm), **rates}
+        if self._engine:
+            return
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = whole.total_norm([p.grad for p in parameters])
+        if self.optim_config.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.optim_config.max_grad_norm, norm)
+        self._rates["train/grad_norm"] = float(norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what trains, no base weights, no teacher; and the latest validation, and the schedule's length."""
@@ -185,7 +204,7 @@ class SFTModule(L.LightningModule):
     def _kept_shapes(self) -> dict[str, torch.Size]:
         """What a checkpoint holds: the parameters that train, and what adapters started from the base began as."""
         training = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name: tensor.shape for name, tensor in (training | starts.kept_buffers(self)).items()}
+        return {name: whole.shape(tensor) for name, tensor in (training | starts.kept_buffers(self)).items()}
 
     def tower_of_parameters(self) -> dict[Tower, list[Tensor]]:
         """The trainable parameters of each tower."""

@@ -32,9 +32,12 @@ MUST_AGREE = (
 )
 
 
-def save(model: Any, directory: Path) -> None:
-    """Write the adapter of a peft model so that plain `PeftModel.from_pretrained` reads it on the base itself."""
-    model.save_pretrained(directory, save_embedding_layers=False)
+def save(model: Any, directory: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write the adapter of a peft model so that plain `PeftModel.from_pretrained` reads it on the base itself.
+
+    `weights`: the whole state of a model whose own is spread over ranks.
+    """
+    model.save_pretrained(directory, save_embedding_layers=False, state_dict=weights)
     if not starts.is_started(model):
         return
     state, changed = starts.as_plain_lora(model, load_file(directory / WEIGHTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,32 @@ def pixels(visual: Any, batch: Batch) -> Tensor:
     return floats(batch.pixel_values).to(next(visual.parameters()).dtype)
 
 
+def with_dummy_image(model: Any, batch: Batch) -> Batch:
+    """The batch with a grey image of one token that no token stands for, unless it has images.
+
+    Where the vision tower trains or is spread over ranks, every rank must pass through it, deepstack mergers included:
+    the others wait for it.
+    """
+    if batch.pixel_values is not None:
+        return batch
+    vision = core(model).config.vision_config
+    side, device = vision.spatial_merge_size, batch.input_ids.device
+    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    return replace(
+        batch,
+        pixel_values=torch.full((side * side, values), 128, dtype=torch.uint8, device=device),
+        image_grid_thw=torch.tensor([[1, side, side]], device=device),
+        dummy_image=True,
+    )
+
+
+def _nothing(images: dict[str, Any]) -> Tensor:
+    """0, with a gradient of 0 for whatever made the features."""
+    features = images["image"]
+    layers = (features.pooler_output, *features.deepstack_features)
+    return torch.stack([image.sum() for layer in layers for image in layer]).sum() * 0
+
+
 def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
     """Last hidden states (B, L, H) of the language model, adapters as they are at the moment.
 
@@ -43,8 +70,12 @@ def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Te
 
 def run(inner: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
     """Last hidden states (B, L, H) of a `Qwen3VLModel`."""
-    out = inner(input_ids=batch.input_ids, mm_encoder_outputs=dict(images) if images else None, **layout(inner, batch))
-    return out.last_hidden_state
+    text: dict[str, Any] = {"input_ids": batch.input_ids, "mm_encoder_outputs": dict(images) if images else None}
+    if batch.dummy_image and images:
+        # At the input, as real features: under FSDP2 the ranks agree on the order of their collectives by what has a
+        # gradient.
+        text = {"inputs_embeds": inner.get_input_embeddings()(batch.input_ids) + _nothing(images)}
+    return inner(**text, **layout(inner, batch)).last_hidden_state
 
 
 def layout(inner: Any, batch: Batch) -> dict[str, Any]:

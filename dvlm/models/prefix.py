@@ -109,7 +109,8 @@ def _aligned(model: Any, batch: Batch, trunk: Any) -> dict[str, Any]:
 def _last_layers(inner: Any, batch: Batch, begun: Begun) -> Tensor:
     """The layers that are left; the features of the images that come in between them (deepstack) among them."""
     text, visual = inner.language_model, {}
-    deep = begun.images["image"].deepstack_features[begun.layers :] if begun.images else []
+    shown = begun.images if not batch.dummy_image else None
+    deep = shown["image"].deepstack_features[begun.layers :] if shown else []
     if deep:
         visual = {
             "visual_pos_masks": batch.input_ids == inner.config.image_token_id,

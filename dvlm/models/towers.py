@@ -83,6 +83,13 @@ def aligner_modules(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_modules() if name == MERGER or re.fullmatch(rf"{DEEPSTACK}\.\d+", name)]
 
 
+def units(model: nn.Module) -> list[nn.Module]:
+    """What is gathered and released as one where weights are spread over ranks: each layer, each merger."""
+    layers = "|".join(re.escape(path) for path in LAYERS.values())
+    unit = re.compile(rf"({layers}|{re.escape(DEEPSTACK)})\.\d+|{re.escape(MERGER)}")
+    return [module for name, module in model.named_modules() if unit.fullmatch(plain(name))]
+
+
 def parameters(model: nn.Module) -> dict[Tower, list[tuple[str, nn.Parameter]]]:
     """Every (name, parameter) of the model by tower."""
     towers: dict[Tower, list[tuple[str, nn.Parameter]]] = {tower: [] for tower in Tower}

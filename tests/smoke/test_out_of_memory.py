@@ -1,0 +1,48 @@
+"""An out-of-memory error names the pack, its size, what to turn and what tells what fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from tiny_runs import run
+
+from dvlm.callbacks.step_log import StepLog
+from dvlm.values import InputError
+
+CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it"
+
+
+@pytest.mark.parametrize(
+    ("hook", "where"),
+    [
+        ("on_validation_batch_end", r"validation after step 0, pack 0 of \d+ tokens, [12] images of \d+ patches"),
+        ("on_after_backward", r"step 2, pack 1 of \d+ tokens, [12] images of \d+ patches"),
+    ],
+)
+def test_it_names_the_pack_and_the_levers(monkeypatch, tmp_path, hook, where):
+    def full(self: Any, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == 1 or "validation" in hook:
+            raise torch.OutOfMemoryError(CUDA)
+
+    monkeypatch.setattr(StepLog, hook, full)
+    with pytest.raises(InputError, match=where) as found:
+        run(tmp_path)
+    said = str(found.value)
+    assert "CUDA out of memory. Tried to allocate 2.00 GiB." in said
+    assert "more of it" not in said
+    for lever in ("global_max_length (512)", "data.max_pixels (16384)", "gradient_checkpointing=true", "trainer=fsdp"):
+        assert lever in said
+    assert "python -m dvlm.estimate" in said
+
+
+def test_levers_that_are_turned_are_not_named(monkeypatch, tmp_path):
+    def full(self: Any, *_: Any) -> None:
+        raise torch.OutOfMemoryError(CUDA)
+
+    monkeypatch.setattr(StepLog, "on_after_backward", full)
+    with pytest.raises(InputError) as found:
+        run(tmp_path, "trainer.gradient_checkpointing=true", "trainer.eval_at_start=false")
+    assert "gradient_checkpointing" not in str(found.value)
