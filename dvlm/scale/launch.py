@@ -22,24 +22,24 @@ class Launcher:
     local_ranks: int | None = None
 
 
-def launcher(environ: Mapping[str, str]) -> Launcher | None:
+def launcher(variables: Mapping[str, str]) -> Launcher | None:
     """What the environment says of a launcher; None for a process that a person started."""
-    if "TORCHELASTIC_RUN_ID" in environ:
-        return Launcher("torchrun", int(environ["WORLD_SIZE"]), int(environ["LOCAL_WORLD_SIZE"]))
-    if "SUBMITIT_LOCAL_NTASKS" in environ:
-        return Launcher("submitit", int(environ["SUBMITIT_LOCAL_NTASKS"]), int(environ["SUBMITIT_LOCAL_NTASKS"]))
-    if "SLURM_STEP_NUM_TASKS" in environ:  # set by srun, not in the batch script around it
-        return Launcher("srun", int(environ["SLURM_STEP_NUM_TASKS"]))
+    if "TORCHELASTIC_RUN_ID" in variables:
+        return Launcher("torchrun", int(variables["WORLD_SIZE"]), int(variables["LOCAL_WORLD_SIZE"]))
+    if "SUBMITIT_LOCAL_NTASKS" in variables:
+        return Launcher("submitit", int(variables["SUBMITIT_LOCAL_NTASKS"]), int(variables["SUBMITIT_LOCAL_NTASKS"]))
+    if "SLURM_STEP_NUM_TASKS" in variables:  # set by srun, not in the batch script around it
+        return Launcher("srun", int(variables["SLURM_STEP_NUM_TASKS"]))
     return None
 
 
-def check(config: TrainConfig, environ: Mapping[str, str], arguments: Sequence[str]) -> None:
+def check(config: TrainConfig, variables: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Raise InputError where the ranks that run are not those that the configuration names, or a package is missing.
 
     `arguments` are those of the command, for the line that would be right.
     """
     _check_packages(config)
-    settings, started = config.trainer, launcher(environ)
+    settings, started = config.trainer, launcher(variables)
     world = settings.devices * settings.num_nodes
     if started is None:
         if world > 1:
@@ -54,7 +54,7 @@ def check(config: TrainConfig, environ: Mapping[str, str], arguments: Sequence[s
             f"{started.name} started {started.ranks} ranks{local}, but the configuration has trainer.devices="
             f"{settings.devices} (ranks of a node) and trainer.num_nodes={settings.num_nodes}; set both to what runs"
         )
-    if environ.get("TORCHELASTIC_RUN_ID") == NO_ID:
+    if variables.get("TORCHELASTIC_RUN_ID") == NO_ID:
         raise InputError(
             "torchrun gave this run no id, and its directory is named by it; add --standalone on one node, or "
             "--rdzv-id=<name> on several"

@@ -136,8 +136,8 @@ class Watch(L.Callback):
             return
         self.pulse = replace(self.pulse, failed=text)
         self._tell()
-        self._over.wait(3 * self.pause)
         self.stop()
+        time.sleep(3 * self.pause)  # until they have read it: this process may hold the store
 
     def _tell(self) -> None:
         frames = traceback.extract_stack(sys._current_frames().get(self._main or 0))

@@ -63,6 +63,7 @@ class Zero(Collecting, DeepSpeedStrategy):
             zero["stage3_param_persistence_threshold"] = persistence
         config: dict[str, Any] = {
             "zero_allow_untested_optimizer": True,
+            "train_micro_batch_size_per_gpu": 1,
             "zero_optimization": zero,
             "gradient_clipping": max_grad_norm or 0.0,
             # None of its modules are communicated in another dtype than they are kept in.
