@@ -24,7 +24,8 @@ import torch.distributed as dist
 from dvlm.interruption import Interrupted
 
 EXIT_CODE = 70  # of a rank that ends because of another
-WAITING = ("torch/distributed/", "deepspeed/comm/")  # the main thread is inside a collective
+# The main thread is inside a collective. A barrier is none: in it ranks may wait long for rank 0 to write.
+WAITING = ("torch/distributed/", "deepspeed/comm/")
 LOST = ("gloo", "nccl", "connection", "peer", "store")  # what an error says that another rank's end has caused
 
 
@@ -145,7 +146,7 @@ class Watch(L.Callback):
         self.pulse = replace(
             self.pulse,
             beat=self.pulse.beat + 1,
-            waiting=last is not None and any(part in last.filename for part in WAITING),
+            waiting=last is not None and last.name != "barrier" and any(part in last.filename for part in WAITING),
             at=f"{last.filename}:{last.lineno} in {last.name}" if last else "",
         )
         self._store.set(str(self._rank), json.dumps(asdict(self.pulse)))

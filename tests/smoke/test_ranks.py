@@ -42,6 +42,7 @@ STEPS = (
     "tuner.init_lora_weights=false",
     "tuner.freeze_aligner=false",
     "trainer.accelerator=cpu",
+    "trainer.rank_timeout_s=null",
     "trainer.eval_at_start=false",
 )
 WRITTEN = ("rlhf=gkd", "rlhf.beta=1.0", "rlhf.max_completion_length=6")  # the student writes both steps

@@ -40,6 +40,7 @@ STEPS = (
     "tuner.freeze_aligner=false",
     "optim.max_grad_norm=0.5",
     "trainer.accelerator=cpu",
+    "trainer.rank_timeout_s=null",
     "trainer.save_steps=1",
     "callbacks.sample_pictures=1",
     "callbacks.sample_max_new_tokens=2",
