@@ -50,11 +50,24 @@ class TrainConfig:
             )
         if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
             raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
-        own = self.rlhf.teacher_model == "base"
-        if self.rlhf.teacher_cache != "off" and own and self.trainer.strategy in ("fsdp", "zero3"):
+        if self.trainer.strategy in ("fsdp", "zero2", "zero3"):
+            self._check_spread()
+
+    def _check_spread(self) -> None:
+        """What does not work where weights or optimizer state are spread over ranks."""
+        strategy, start = self.trainer.strategy, str(self.tuner.init_lora_weights)
+        if self.tuner.train_type == "adalora":
             raise ValueError(
-                f"rlhf.teacher_cache lets a rank leave out the teacher's pass, which under trainer.strategy="
-                f"{self.trainer.strategy} the others need it for; set rlhf.teacher_cache=off, or use trainer=ddp"
+                f"tuner.train_type=adalora cuts ranks of whole matrices, not under {strategy}; trainer=ddp"
+            )
+        if start.startswith(("pissa", "olora")) and strategy != "zero2":
+            raise ValueError(
+                f"tuner.init_lora_weights={start} is saved from whole weights, not {strategy}; trainer=ddp"
+            )
+        if self.rlhf.teacher_cache != "off" and self.rlhf.teacher_model == "base" and strategy != "zero2":
+            raise ValueError(
+                f"rlhf.teacher_cache lets a rank leave out the teacher's pass, which under trainer.strategy={strategy} "
+                "the others need it for; set rlhf.teacher_cache=off, or use trainer=ddp"
             )
 
     def effective(self) -> TrainConfig:
