@@ -56,6 +56,8 @@ class TrainConfig:
     def _check_spread(self) -> None:
         """What does not work where weights or optimizer state are spread over ranks."""
         strategy, start = self.trainer.strategy, str(self.tuner.init_lora_weights)
+        if self.rlhf.lmbda or self.rlhf.seq_kd:
+            raise ValueError(f"rlhf.lmbda and rlhf.seq_kd write answers, which {strategy} cannot do; use trainer=ddp")
         if self.tuner.train_type == "adalora":
             raise ValueError(
                 f"tuner.train_type=adalora cuts ranks of whole matrices, not under {strategy}; trainer=ddp"
