@@ -135,6 +135,7 @@ class Zero(Collecting, DeepSpeedStrategy):
         from deepspeed.utils import safe_get_full_optimizer_state
 
         inner = self.engine.optimizer.optimizer
+        self._link()
         parameters = [p for group in self._order for p in group]
         states: dict[int, Any] = {}
         for number, parameter in enumerate(parameters):
@@ -147,6 +148,16 @@ class Zero(Collecting, DeepSpeedStrategy):
             groups.append({k: v for k, v in group.items() if k != "params"} | {"params": numbers})
             first += len(members)
         return {"state": states, "param_groups": groups}
+
+    def _link(self) -> None:
+        """Stage 2 ties parameters to their parts of the moments at its first step, but those of one group only."""
+        from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
+
+        zero = self.engine.optimizer
+        if hasattr(zero, "single_partition_of_fp32_groups"):
+            for members, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+                lazy_init_hp_params_optimizer_state(members, flat, zero.optimizer.state)
+            zero._hp_optimizer_states_linked = True
 
     @staticmethod
     def _steps(inner: Optimizer) -> torch.Tensor:
@@ -168,8 +179,7 @@ class Zero(Collecting, DeepSpeedStrategy):
             flats = zero.single_partition_of_fp32_groups
         for flat in flats:
             inner.state[flat] = {"step": step.clone()} | {name: torch.zeros_like(flat) for name in MOMENTS}
-        if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
-            zero._lazy_init_hp_params_optimizer_state()
+        self._link()
         for number, parameter in enumerate(p for group in self._order for p in group):
             for name in MOMENTS:
                 safe_set_full_optimizer_state(parameter, state["state"][number][name].to(parameter.device), name)
