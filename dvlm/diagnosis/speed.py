@@ -15,13 +15,14 @@ from dvlm.learning import optim
 from dvlm.learning.module import SFTModule
 from dvlm.values import Batch
 
+MEMORY = "activations beside the estimate"
 OFF = 0.2  # share by which memory may be off the estimate
 FLOOR = 0.1  # utilisation of a GPU below which something is wrong
 
 
 def measure(module: SFTModule, batch: Batch, foretold: Step, *, low: torch.dtype | None, steps: int) -> list[Finding]:
     """`steps` optimizer steps on one batch, after one that is not counted."""
-    device = module.model.lm_head.weight.device if hasattr(module.model, "lm_head") else batch.input_ids.device
+    device = batch.input_ids.device
     optimizer = optim.build_optimizer(module.model, module.optim_config, module.lorap_lr_ratio)
 
     def step() -> None:
@@ -44,7 +45,7 @@ def measure(module: SFTModule, batch: Batch, foretold: Step, *, low: torch.dtype
         Finding(name="step time", measured=seconds, bound=None, unit="s"),
         Finding(name="activations", measured=activations / 2**20, bound=None, unit="MiB"),
         Finding(
-            name="activations beside the estimate",
+            name=MEMORY,
             measured=abs(activations / foretold.activations - 1),
             bound=OFF,
             advice="dvlm.estimate is off here: take its figures with care, and report the tables of both",

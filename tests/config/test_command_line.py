@@ -78,3 +78,27 @@ def test_composing_loads_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_no_verb_loads_anything_heavy_before_its_configuration_is_read(tmp_path):
+    """A typo ends every verb, and `--cfg job` answers, without torch: all of them in one process."""
+    script = (
+        "import importlib, sys\n"
+        f"for verb in {sorted(ROOTS)}:\n"
+        "    module = importlib.import_module(f'dvlm.{verb}')\n"
+        "    sys.argv = [verb, 'no_such_knob=1']\n"
+        "    try:\n"
+        "        module.main()\n"
+        "    except SystemExit as ended:\n"
+        "        assert ended.code == 2, (verb, ended.code)\n"
+        "    else:\n"
+        "        raise AssertionError(f'{verb} takes no_such_knob')\n"
+        f"    assert not [name for name in {HEAVY} if name in sys.modules], (verb, list(sys.modules))\n"
+        "sys.argv = ['train', '--cfg', 'job']\n"
+        "importlib.import_module('dvlm.train').main()\n"
+        f"assert not [name for name in {HEAVY} if name in sys.modules]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("unknown key 'no_such_knob'") == len(ROOTS)
+    assert yaml.safe_load(done.stdout)["model"]["model"] == "tiny"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import CACHE
 
-from dvlm.config import EstimateConfig, ModelConfig
+from dvlm.config import EstimateConfig, ModelConfig, keys
 from dvlm.config.compose import compose
 from dvlm.costs import estimate as figures
 from dvlm.costs import meta
@@ -119,7 +119,12 @@ def test_the_report_is_a_table_and_json(found, monkeypatch, tmp_path, capsys):
         assert word in printed
 
 
-@pytest.mark.parametrize("kind", ["full", "dora", "rslora"])
+SEEN = ("dora", "vera", "pissa")  # the kinds that differ most; the others are slow tests
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k in SEEN else pytest.mark.slow) for k in keys.options("tuner")]
+)
 def test_any_tuner_can_be_estimated(kind):
     config = tiny(f"tuner={kind}")
     tuned, teacher = figures.parts(config)
