@@ -71,19 +71,21 @@ def examine(config: DoctorConfig) -> list[Finding]:
     model = load.load_model(run.model, packing=True).to(device)  # type: ignore[arg-type]
     names = [name for pack in data.train_plan.packs for name in pack.samples][:2]
     samples = [data.train_line.sample(*name) for name in names]
-    base = [equalities.logits(model, equalities.batch_of([sample], model)) for sample in samples]
-    tuned = tuning.tune(model, run.tuner, seed=run.seed)
-    equalities.moved(tuned.model, run.seed)
-    tokenizer = data.encoder.processor.tokenizer
-    found = equalities.check(
-        equalities.Patient(tuned=tuned, samples=samples, base=base, tokenizer=tokenizer, dtype=run.model.torch_dtype)
-    )
+    low, tokenizer = precision(run), data.encoder.processor.tokenizer
+    with torch.autocast(device, low or torch.bfloat16, enabled=low is not None, cache_enabled=False):
+        base = [equalities.logits(model, equalities.batch_of([sample], model)) for sample in samples]
+        tuned = tuning.tune(model, run.tuner, seed=run.seed)
+        equalities.moved(tuned.model, run.seed)
+        dtype = run.model.torch_dtype
+        found = equalities.check(
+            equalities.Patient(tuned=tuned, samples=samples, base=base, tokenizer=tokenizer, dtype=dtype)
+        )
     if run.trainer.gradient_checkpointing:
         tuned.model.activation_checkpointing_enable()
     module = assembly.build_module(run, tuned, data)
     batch = data.first_batch()
     expected = foretold(run, batch, cuda=device == "cuda")
-    return found + speed.measure(module, batch.to(device), expected, low=precision(run), steps=config.timed_steps)
+    return found + speed.measure(module, batch.to(device), expected, low=low, steps=config.timed_steps)
 
 
 if __name__ == "__main__":
