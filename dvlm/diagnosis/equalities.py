@@ -7,7 +7,7 @@ float32, 1e-2 in bfloat16, and 0.1 and more where samples see each other or posi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from dvlm.diagnosis.finding import Finding
 from dvlm.models import forward, generate
 from dvlm.models.pixels import floats
 from dvlm.models.tuning import Tuned
-from dvlm.values import Batch, Sample
+from dvlm.values import Batch, Prompt, Sample
 
 ROUNDING = {"float32": 1e-4, "bfloat16": 5e-2}
 WORDS = 8
@@ -136,7 +136,7 @@ def merged_is_adapted(patient: Patient) -> Finding:
 
 def batched_is_single(patient: Patient) -> Finding:
     """Answers do not depend on what stands beside a prompt in its batch."""
-    prompts = [generate.prompt_of(sample) for sample in patient.samples]
+    prompts = _prompts(patient.samples)
     sampling = generate.Sampling(max_new_tokens=WORDS)
 
     def answers(size: int) -> list[list[int]]:
@@ -153,6 +153,14 @@ def batched_is_single(patient: Patient) -> Finding:
         advice="answers depend on their neighbours: generate with a batch of one; report the versions",
         unit="of words",
     )
+
+
+def _prompts(samples: Sequence[Sample]) -> list[Prompt]:
+    """Those of the samples, and the last one once more with a few words of its answer: never all of one length."""
+    prompts, last = [generate.prompt_of(sample) for sample in samples], samples[-1]
+    end = len(prompts[-1].input_ids) + WORDS
+    begun = replace(prompts[-1], input_ids=last.input_ids[:end], mm_token_type_ids=last.mm_token_type_ids[:end])
+    return [*prompts, begun]
 
 
 EVERY: tuple[Callable[[Patient], Finding], ...] = (packed_is_separate, shared_is_plain, batched_is_single)
