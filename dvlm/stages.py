@@ -37,12 +37,17 @@ def find_stage(path: str) -> Stage:
             f"{KEY}: there is no directory '{path}'; give the run directory of the earlier stage (or a checkpoint, an "
             f"adapter, a merged model), such as {KEY}=outputs/stage_1_aligner/<id>, or null to start from the base"
         )
-    directory = find(path) if is_run(given) else given.resolve()
+    return _stage_in(find(path) if is_run(given) else given.resolve())
+
+
+def _stage_in(directory: Path) -> Stage:
     if (directory / adapters.CONFIG).is_file():
         return Stage(directory, is_adapter=True)
     if (directory / "config.json").is_file() and next(directory.glob("*.safetensors"), None):
         return Stage(directory, is_adapter=False)
-    raise InputError(f"{KEY}: {path} has neither an adapter ({adapters.CONFIG}) nor a model (config.json, safetensors)")
+    raise InputError(
+        f"{KEY}: {directory} has neither an adapter ({adapters.CONFIG}) nor a model (config.json, safetensors)"
+    )
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -69,7 +74,7 @@ def base_of(config: TrainConfig) -> str:
     Raises InputError for a whole model of other sizes than `model.model`.
     """
     path = config.tuner.resume_from_checkpoint
-    if path is None or find_stage(path).is_adapter:
+    if path is None or _stage_in(Path(path)).is_adapter:
         return config.model.model
     ours, theirs = load.load_config(config.model.model), load.load_config(path)
     for part in ("text_config", "vision_config"):
@@ -85,7 +90,7 @@ def started(tuned: Tuned, config: TrainConfig) -> Tuned:
     path = config.tuner.resume_from_checkpoint
     if path is None or config.resume_from:
         return tuned
-    stage = find_stage(path)
+    stage = _stage_in(Path(path))
     fresh = adapters.start_from(tuned.model, stage.directory) if stage.is_adapter else []
     return replace(tuned, origin=str(stage), fresh=tuple(fresh))
 
