@@ -71,6 +71,7 @@ class FusedHead(torch.autograd.Function):
             torch.zeros_like(tensor, dtype=dtype) if wanted and needed else None
             for tensor, needed in zip((hidden, weight), ctx.needs_input_grad[:2], strict=True)
         ]
+        spare = student.spare(3)
         alpha = recipe.sft_alpha * has_ce.to(dtype)
         ids = torch.where(has_ce, targets, 0)
         parts = []
@@ -79,7 +80,7 @@ class FusedHead(torch.autograd.Function):
             here = slice(start, start + rows)
             states = hidden[here].to(student.operand)
             other = teacher_hidden[here].to(teacher.operand) if teacher and teacher_hidden is not None else None
-            chunk = Chunk(recipe, student, teacher, len(states))
+            chunk = Chunk(recipe, student, teacher, spare, len(states))
             parts.append(chunk.measure(states, other, ids[here]))
             if grads == [None, None]:
                 continue
@@ -113,13 +114,13 @@ def _balanced(positions: int, chunk: int) -> int:
 
 
 class Chunk:
-    """c positions: first their statistics, then the gradient of their loss."""
+    """c positions: first their statistics, then the gradient of their loss. `spare` is `Head.spare(3)`."""
 
-    def __init__(self, recipe: Recipe, student: Head, teacher: Head | None, count: int) -> None:
+    def __init__(self, recipe: Recipe, student: Head, teacher: Head | None, spare: Tensor, count: int) -> None:
         self.recipe, self.student, self.teacher, self.count = recipe, student, teacher, count
         self.cool = 1.0 / recipe.temperature
+        self.spare = spare
         first = student.tile(0, count)
-        self.spare = first.new_empty((3, first.numel()))
         self.plain, self.soft, self.tutor = (Softmax(len(student), count, first) for _ in range(3))
         if recipe.temperature == 1:
             self.soft = self.plain

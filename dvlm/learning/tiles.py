@@ -22,6 +22,7 @@ class Head:
         self.weight = weight
         self.operand = torch.promote_types(weight.dtype, hidden) if weight.is_cuda else dtype
         self.starts = list(range(0, len(weight), words))
+        self._largest = rows * min(words, len(weight))
         self._buffer = weight.new_empty(rows * len(weight), dtype=dtype)
         wide = weight.dtype == self.operand
         self._copy = None if wide else weight.new_empty((words, weight.shape[1]), dtype=self.operand)
@@ -37,6 +38,10 @@ class Head:
         """The place of tile k in the buffer for a chunk of `count` positions: (count, v), contiguous."""
         words = self.words(k)
         return self._buffer[count * words.start : count * words.stop].view(count, words.stop - words.start)
+
+    def spare(self, count: int) -> Tensor:
+        """Room (count, c * v) for so many tiles more, which every chunk uses again."""
+        return self._buffer.new_empty((count, self._largest))
 
     def rows(self, k: int) -> Tensor:
         """The weight of tile k, (v, H), in the dtype of the operands. Holds until the next call."""
