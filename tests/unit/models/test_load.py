@@ -104,6 +104,21 @@ def test_a_fingerprint_tells_weights_apart_and_knows_a_copy(cache, tiny, tmp_pat
     assert load.fingerprint("Qwen/Qwen3-VL-4B-Instruct") is None
 
 
+def test_a_fingerprint_sees_a_layer_in_the_middle(tiny, tmp_path, monkeypatch):
+    """A merged adapter leaves both ends of the file as they were: embeddings and vision tower."""
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    weights.write_bytes(content)
+    assert load.fingerprint(str(copy)) != load.fingerprint(str(tiny))
+    monkeypatch.setattr(load, "WHOLE", 1 << 16)
+    monkeypatch.setattr(load, "STRIDE", 2048)
+    monkeypatch.setattr(load, "BLOCK", 64)
+    assert load.fingerprint(str(copy)) != load.fingerprint(str(tiny))
+
+
 def test_a_checkpoint_knows_its_base(cache, tiny, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(tiny, copy)
