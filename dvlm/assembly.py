@@ -41,6 +41,7 @@ from dvlm.models import load, tuning
 from dvlm.models.tuning import Tuned
 from dvlm.scale import strategies
 from dvlm.scale.watch import Watch, watched
+from dvlm.sweeps import ranks
 
 NEVER = 10**12  # micro-batches between validations that Lightning itself starts
 CHECKED_SAMPLES = 4
@@ -150,6 +151,7 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
+        plugins=[*ranks.environments()],
         logger=loggers,
         callbacks=[*([Pruning(job.trial)] if job.trial else []), *build_callbacks(config, directory, data)],
     )

@@ -25,16 +25,20 @@ class JobFailed(CompactHydraException):
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A job of a batch: its composed configuration, overrides, run directory and ranks on a node."""
+    """A job of a batch: its composed configuration, overrides, run directory, nodes, ranks and GPUs of a node."""
 
     node: DictConfig
     overrides: list[str]
     directory: Path
+    nodes: int
     ranks: int
+    gpus: int
 
     def run(self, context: HydraContext, task: TaskFunction) -> JobReturn:
         """Do the job, in this process."""
         setup_globals()
+        # The command that does this job alone, by hand.
+        sys.argv[1:] = [*self.overrides, f"hydra.run.dir='{self.directory}'"]
         return run_job(
             task_function=task,
             config=self.node,
@@ -81,7 +85,15 @@ class _DVLMLauncher(Launcher):
             swept = [each for each in overrides if each not in fixed and not each.startswith("hydra.")]
             directory = identity.directory(self.sweep, asdict(config), swept)
             node.hydra.sweep.dir, node.hydra.sweep.subdir = str(self.sweep), directory.name
-        return Planned(node=node, overrides=overrides, directory=directory, ranks=config.trainer.devices)
+        ranks = config.trainer.devices
+        return Planned(
+            node=node,
+            overrides=overrides,
+            directory=directory,
+            nodes=OmegaConf.select(node, "trainer.num_nodes", default=1),
+            ranks=ranks,
+            gpus=0 if config.trainer.accelerator == "cpu" else ranks,
+        )
 
     def _chosen(self, jobs: list[Planned]) -> Iterator[Planned]:
         """The jobs that are to run, each looked at when it is its turn."""
@@ -145,3 +157,47 @@ class LocalLauncher(_DVLMLauncher):
             Task(directory=job.directory, work=lambda job=job: work(job), ranks=job.ranks) for job in self._chosen(jobs)
         )
         pool.run(tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A job as a task of SLURM calls it: the function `name` of the verb, in the code that was submitted."""
+
+    job: Planned
+    context: HydraContext
+    name: str
+
+    def __call__(self) -> None:
+        from dvlm.config.compose import to_object
+        from dvlm.sweeps.pool import log_to
+
+        function = getattr(import_module(f"dvlm.{self.job.node.hydra.job.config_name}"), self.name)
+        log_to(self.job.directory)
+        # Raises what the job raised: the exit code says so.
+        _ = self.job.run(self.context, lambda node: function(to_object(node))).return_value
+
+
+class SlurmLauncher(_DVLMLauncher):
+    """Jobs on a SLURM cluster: conf/hydra/launcher/slurm.yaml."""
+
+    def __init__(self, gpus_per_node: int | None, **request: Any) -> None:
+        self.gpus_per_node = gpus_per_node
+        self.request = {
+            name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in request.items()
+        }
+
+    def _run(self, jobs: list[Planned]) -> None:
+        from dvlm.sweeps import cluster, outcome
+
+        request = cluster.Request(**self.request)
+        arrays: dict[tuple[int, int, int], dict[Path, Remote]] = {}
+        for job in self._chosen(jobs):
+            gpus = job.gpus if self.gpus_per_node is None else self.gpus_per_node
+            call = Remote(job=job, context=self.context, name=self.task.name)
+            arrays.setdefault((job.nodes, job.ranks, gpus), {})[job.directory] = call
+        ids: dict[Path, str] = {}
+        for (nodes, ranks, gpus), calls in arrays.items():
+            ids |= cluster.submit(self.sweep, calls, request, nodes=nodes, ranks=ranks, gpus=gpus)
+        for directory, job_id in ids.items():
+            print(f"{directory.name} is SLURM job {job_id}", flush=True)
+        cluster.follow(ids, lambda directory: print(f"{directory.name} {outcome.verdict(directory)}", flush=True))

@@ -54,6 +54,7 @@ def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
                 raise
             return _stop(error)
 
+    task.name = function.__name__  # type: ignore[attr-defined]  # by which a launcher finds it on another machine
     register()
     hydra.main(version_base="1.3", config_path=str(keys.CONF), config_name=verb)(task)()
 

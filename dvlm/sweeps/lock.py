@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def held(directory: Path, place: Place) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(BEAT):
-            os.utime(file)
+            with suppress(FileNotFoundError):  # a launcher holds on for its job as well
+                os.utime(file)
 
     thread = threading.Thread(target=beat, name="sign of life", daemon=True)
     thread.start()

@@ -151,7 +151,14 @@ def _rank(task: Task, environment: dict[str, str], threads: int) -> None:
         del os.environ[name]
     os.environ.update(environment, OMP_NUM_THREADS=str(threads))
     torch.set_num_threads(threads)
-    with (task.directory / LOG).open("a", encoding="utf-8") as log:
+    log_to(task.directory)
+    task.work()
+
+
+def log_to(directory: Path) -> None:
+    """What this process prints from here on goes to the job's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with (directory / LOG).open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    task.work()
