@@ -29,8 +29,8 @@ class Standing(L.Callback):
         if time.monotonic() - self._written > SECONDS:
             self._write(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        """The last step."""
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        """The last step, also of a run that had nothing left to do."""
         self._write(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:

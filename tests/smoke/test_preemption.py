@@ -1,4 +1,4 @@
-"""A run that is asked to stop, at whatever moment, ends as one that never was: parameters and logged losses, bit for bit.
+"""A run that is asked to stop, at whatever moment, ends as one that never was: parameters and losses, bit for bit.
 
 The signals are real, sent by this process to itself at a chosen moment.
 """
@@ -63,24 +63,24 @@ def signalled(monkeypatch, owner: type, method: str, number: int, *, call: int) 
     monkeypatch.setattr(owner, method, wrapped)
 
 
-MOMENTS = {
-    "in a step": (SFTModule, "training_step", 3, 3),
-    "in a step that is validated": (SFTModule, "training_step", 4, 4),
-    "in the last step": (SFTModule, "training_step", 6, 6),
-    "in a validation": (SFTModule, "validation_step", 2, 2),
-    "in the last validation": (SFTModule, "validation_step", 4, 6),
-}
+TERM, USR2, USR1 = signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR1
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM], ids=["USR2", "TERM"])
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(whole, tmp_path, moment, number):
-    owner, method, call, step = MOMENTS[moment]
-    if (number == signal.SIGTERM) != (moment == "in a step"):
-        pytest.skip("one signal a moment")
+# The signal comes in this call of the method; the run stops after this step. Validations: before step 1, then three.
+@pytest.mark.parametrize(
+    ("number", "method", "call", "step"),
+    [
+        pytest.param(TERM, "training_step", 3, 3, id="step"),
+        pytest.param(USR2, "validation_step", 2, 2, id="validation"),
+        pytest.param(USR1, "training_step", 4, 4, id="step-that-is-validated", marks=pytest.mark.slow),
+        pytest.param(USR2, "training_step", 6, 6, id="last-step", marks=pytest.mark.slow),
+        pytest.param(TERM, "validation_step", 4, 6, id="last-validation", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(whole, tmp_path, number, method, call, step):
     handler = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
-        signalled(patch, owner, method, number, call=call)
+        signalled(patch, SFTModule, method, number, call=call)
         with pytest.raises(SystemExit) as stopped:
             start(tmp_path)
     assert stopped.value.code == PREEMPTED
@@ -98,7 +98,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(whole, tmp_path, moment, 
 def test_while_generating(whole, tmp_path):
     """The pictures of the validation of step 2 are cut short; the resumed run draws them whole."""
     with pytest.MonkeyPatch.context() as patch:
-        signalled(patch, Pictures, "on_validation_end", signal.SIGUSR1, call=2)
+        signalled(patch, Pictures, "on_validation_end", USR1, call=2)
         with pytest.raises(SystemExit):
             start(tmp_path, *PICTURES)
     assert Status.read(tmp_path).step == 2
@@ -107,9 +107,10 @@ def test_while_generating(whole, tmp_path):
     assert len((tmp_path / "samples" / "step-000002" / "1.txt").read_text()) > len(half)
 
 
+@pytest.mark.slow
 def test_before_the_first_step_nothing_is_saved_and_nothing_lost(whole, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        signalled(patch, SFTModule, "validation_step", signal.SIGUSR2, call=1)
+        signalled(patch, SFTModule, "validation_step", USR2, call=1)
         with pytest.raises(SystemExit):
             start(tmp_path)
     assert Run(tmp_path, 0.0).steps() == []
@@ -124,7 +125,7 @@ def test_a_directory_is_not_continued_with_other_options(whole):
 
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        signalled(patch, SFTModule, "training_step", signal.SIGUSR2, call=3)
+        signalled(patch, SFTModule, "training_step", USR2, call=3)
         with pytest.raises(SystemExit):
             start(tmp_path)
     newest = Run(tmp_path, 0.0).checkpoint(3) / "trainer.ckpt"
