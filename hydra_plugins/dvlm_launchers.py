@@ -73,13 +73,17 @@ class _DVLMLauncher(Launcher):
     def _planned(self, overrides: list[str], number: int) -> Planned:
         from dvlm.config.compose import to_object
         from dvlm.sweeps import identity
+        from dvlm.values import InputError
 
         node = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(node):
             node.hydra.job.id = node.hydra.job.num = number
             hydra = node.pop("hydra")
             node.sweep.name = self.sweep.name
-            config = to_object(node)
+            try:
+                config = to_object(node)
+            except InputError as error:
+                raise JobFailed(f"error: {error} (job {number}: {' '.join(overrides)})") from error
             node.hydra = hydra
             fixed = self.config.hydra.overrides.task
             swept = [each for each in overrides if each not in fixed and not each.startswith("hydra.")]

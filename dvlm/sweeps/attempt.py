@@ -78,7 +78,8 @@ def _told(work: Work, config: TrainConfig, directory: Path, place: Place) -> Any
         _end(directory, State.PREEMPTED)
         raise
     except BaseException as error:
-        _end(directory, State.FAILED, error=" ".join("".join(traceback.format_exception_only(error)).split()))
+        said = str(error) if isinstance(error, InputError) else "".join(traceback.format_exception_only(error))
+        _end(directory, State.FAILED, error=" ".join(said.split()))
         raise
     _end(directory, State.SUCCEEDED, value=_finite(value))
     return value

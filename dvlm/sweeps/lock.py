@@ -107,7 +107,7 @@ def observed(directory: Path) -> Status | None:
     status = Status.read(directory)
     if status is None or status.state is not State.RUNNING:
         return status
-    return replace(status, state=State.FAILED, error=status.error or f"killed at step {status.step}")
+    return replace(status, state=State.FAILED, error=status.error or f"killed; last seen at step {status.step}")
 
 
 def _living(file: Path) -> Holder | None:

@@ -32,4 +32,4 @@ def explain(directory: Path, why: str) -> None:
     """Note why a job that still says `running`, and is not, has ended. Its state stays: it did not end by itself."""
     status = Status.read(directory)
     if status is not None and status.state is State.RUNNING and lock.holder(directory) is None:
-        replace(status, error=f"{why} at step {status.step}").write(directory)
+        replace(status, error=f"{why}; last seen at step {status.step}").write(directory)

@@ -99,14 +99,13 @@ def test_killed_and_failing_jobs_leave_the_others_alone_and_run_again(place):
         found = [run for run in runs(place, "faults") if "accuracy" in run.name and list(run.glob("checkpoints/step*"))]
         return found[0] if found else None
 
-    # A second submission while the first one runs is refused, for the job that it is.
     job = Status.read(until(victim)).job
     pid = json.loads(next(until(victim).glob(".lock.*")).read_text())["place"]["pid"]
     os.kill(pid, 9)
     said = finish(process)
     assert process.returncode == 1, said
     assert said.count(" succeeded") == 2
-    assert f"failed: SLURM job {job}: FAILED at step" in said
+    assert f"failed: SLURM job {job}: FAILED; last seen at step" in said
     assert f"{METRIC} is eval/nothing, which is not logged" in said
     again = begin(place, "faults", *command)
     said = finish(again)

@@ -96,7 +96,7 @@ def test_a_run_that_nobody_holds_was_killed(here, tmp_path):
     with lock.held(tmp_path, here):
         assert lock.observed(tmp_path).state is State.RUNNING
     seen = lock.observed(tmp_path)
-    assert (seen.state, seen.error) == (State.FAILED, "killed at step 4")
+    assert (seen.state, seen.error) == (State.FAILED, "killed; last seen at step 4")
     Status(state=State.SUCCEEDED, started="").write(tmp_path)
     assert lock.observed(tmp_path).state is State.SUCCEEDED
 
