@@ -19,6 +19,7 @@ def report(config: ReportConfig) -> None:
     from rich.console import Console
 
     from dvlm.reporting import sweep, terminal
+    from dvlm.reporting.progress import progress
     from dvlm.reporting.report import Report
 
     console, directory = Console(), Path(config.sweep_dir)
@@ -32,6 +33,8 @@ def report(config: ReportConfig) -> None:
             console.clear()
         terminal.show(console, read, made.flags, made.chosen, config.rows)
         console.print(f"page         {page} ({page.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False)
+        if not read.ended:
+            console.print(f"progress     {progress(directory)}", soft_wrap=True, highlight=False)
         if not live:
             return
         time.sleep(config.interval)

@@ -140,6 +140,7 @@ class LocalLauncher(_DVLMLauncher):
         self.n_jobs, self.cpu_threads, self.warm = n_jobs, cpu_threads, warm
 
     def _run(self, jobs: list[Planned]) -> None:
+        from dvlm.reporting.progress import progress
         from dvlm.sweeps import outcome
         from dvlm.sweeps.pool import Pool, Task, room
 
@@ -150,7 +151,7 @@ class LocalLauncher(_DVLMLauncher):
         def ended(task: Task, code: int) -> None:
             if code:
                 outcome.explain(task.directory, outcome.reason(code))
-            print(f"{task.directory.name} {outcome.verdict(task.directory)}", flush=True)
+            print(f"{task.directory.name} {outcome.verdict(task.directory)} ({progress(self.sweep)})", flush=True)
 
         for name in self.warm:
             import_module(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILE = "logging.jsonl"
+HITS, MISSES, RATE = "perf/teacher_cache_hits", "perf/teacher_cache_misses", "perf/tokens_per_second"
 POINTS = 250  # of a training curve; a sweep of 500 long runs is read in seconds that way
 
 
@@ -42,9 +44,13 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """The series of a run by the name of their metric."""
+    """The series of a run by the name of their metric; `hits` and `misses` of the teacher cache, counted over all its
+    lines; `cached` (n, 3): hits, misses and tokens a second of the training steps that were kept."""
 
     series: Mapping[str, Series]
+    hits: float = 0.0
+    misses: float = 0.0
+    cached: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def last_step(self) -> int:
@@ -62,13 +68,22 @@ def read(path: Path) -> Log:
     A line that is not whole, as a dying run leaves one, is no line.
     """
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in _rows(path):
+    text, cached = path.read_bytes() if path.is_file() else b"", []
+    for row in _rows(text):
         step = row.pop("step", None)
         if isinstance(step, int):
             for name, value in row.items():
                 if isinstance(value, int | float):
                     found[name].append((step, value))
-    return Log({name: _series(pairs) for name, pairs in found.items()})
+            if HITS in row and RATE in row:
+                cached.append((row[HITS], row[MISSES], row[RATE]))
+    series = {name: _series(pairs) for name, pairs in found.items()}
+    return Log(series, _sum(text, HITS), _sum(text, MISSES), tuple(cached))
+
+
+def _sum(text: bytes, counter: str) -> float:
+    """The sum of a counter over every line, the thinned ones too."""
+    return sum(map(float, re.findall(rb'"%s": ([0-9.e+]+)' % counter.encode(), text)))
 
 
 def _series(pairs: list[tuple[int, float]]) -> Series:
@@ -76,8 +91,8 @@ def _series(pairs: list[tuple[int, float]]) -> Series:
     return Series(np.array(steps, np.int64), np.array(values, np.float64))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+def _rows(text: bytes) -> Iterator[dict[str, Any]]:
+    lines = text.split(b"\n")
     stride, last = max(1, len(lines) // POINTS), len(lines) - 2  # after the last line comes an empty one
     for place, line in enumerate(lines):
         if place % stride and place != last and b'"train/loss"' in line and b'"eval/' not in line:

@@ -14,6 +14,7 @@ from dvlm.reporting.importance import Importance
 from dvlm.reporting.ranking import Recommendation
 from dvlm.reporting.runs import STATES, Run
 from dvlm.reporting.script import SCRIPT, STYLE
+from dvlm.reporting.sharing import sharing
 from dvlm.reporting.sweep import Sweep
 
 TITLES = {
@@ -68,10 +69,12 @@ def key_figures(sweep: Sweep) -> list[tuple[str, str]]:
     states = [(state, str(sweep.count(state))) for state in STATES if sweep.count(state)]
     hours = [run.device_hours for run in sweep.runs if run.device_hours is not None]
     found = [*states, *([("device hours", f"{sum(hours):,.1f}")] if hours else [])]
-    for name, metric in (("teacher-cache hits", rows.CACHE_HITS), ("teacher hours saved", rows.CACHE_SECONDS)):
-        sums = [float(run.log.series[metric].last) for run in sweep.runs if metric in run.log.series]
-        if sums:
-            found.append((name, f"{sum(sums):,.0f}" if metric == rows.CACHE_HITS else f"{sum(sums) / 3600:,.2f}"))
+    shared = sharing(sweep.runs)
+    if shared:
+        share = shared.hits / (shared.hits + shared.misses)
+        found.append((f"teacher-cache hits ({share:.0%})", f"{shared.hits:,}"))
+        if shared.saved is not None:
+            found.append(("saved by the cache", rows.clock(shared.saved)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dvlm.reporting.flags import Flag, check
 from dvlm.reporting.importance import Importance, importance
 from dvlm.reporting.ranking import Recommendation, front, recommend
 from dvlm.reporting.runs import KL, SFT
+from dvlm.reporting.sharing import sharing
 from dvlm.reporting.sweep import Sweep
 
 
@@ -68,6 +69,7 @@ class Report:
     def facts(self, table: list[dict[str, Any]]) -> dict[str, Any]:
         """The report as plain values."""
         sweep, usable = self.sweep, [run for run in self.sweep.runs if run.usable]
+        shared = sharing(sweep.runs)
         return {
             "name": sweep.name,
             "directory": str(sweep.directory),
@@ -80,6 +82,7 @@ class Report:
             "importance": [
                 {"metric": each.metric, "method": each.method, "shares": each.shares} for each in self.importance
             ],
+            "teacher_cache": shared and asdict(shared),
             "baselines": [str(run.directory) for run in sweep.baselines],
             "runs": table,
         }

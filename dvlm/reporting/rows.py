@@ -14,7 +14,6 @@ from dvlm.reporting.runs import Run, greater_is_better
 from dvlm.reporting.sweep import Sweep
 
 MARKS = {GOOD: "✓", WATCH: "!", BAD: "✗"}
-CACHE_HITS, CACHE_SECONDS = "perf/teacher_cache_hits", "perf/teacher_cache_seconds_saved"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from dvlm.sweeps.status import Status
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
 LOSS, SFT, KL = "eval/loss", "eval/sft_loss", "eval/kl_loss"
-PLAIN = {"eval/loss", "eval/sft_loss", "eval/kl_loss", "eval/token_count"}
 STATES = ("succeeded", "pruned", "running", "preempted", "failed", "waiting", "unknown")
 
 

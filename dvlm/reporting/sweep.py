@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dvlm.reporting import runs
-from dvlm.reporting.runs import KL, PLAIN, SFT, Run
+from dvlm.reporting.runs import KL, SFT, Run
 from dvlm.sweeps import status
 from dvlm.values import InputError
 
 MARKS = (status.STATUS, "logging.jsonl", "config.yaml", ".hydra")  # a directory with one of them is a run
-SECONDARY = ("accuracy", "agreement", "entropy", "count")  # what is logged beside a loss, and is no caption score
+SCORES = ("eval/caption_f1", "eval/f1", "eval/summary_f1")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ class Sweep:
 
     @property
     def scores(self) -> list[str]:
-        """Scores of captions: metrics of validations that are neither a loss nor what is logged beside losses."""
-        others = (name for name in self.metrics if name not in PLAIN and "loss" not in name)
-        return [name for name in others if not any(word in name for word in SECONDARY)]
+        """Scores of captions that any run has logged, the one that counts most first."""
+        return [name for name in SCORES if name in self.metrics]
 
     @property
     def whole(self) -> list[Run]:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from dvlm.reporting import sweep as sweeps
 from dvlm.reporting import terminal
 from dvlm.reporting.report import Report
 from dvlm.reporting.runs import KL, SFT
+from dvlm.sweeps import lock
+from dvlm.sweeps.place import Place
 from dvlm.values import InputError
 
 EVIL = "<script>alert(1)</script> & $x$ 中文"
@@ -112,8 +115,11 @@ def test_a_live_sweep(tmp_path):
         (each / "status.json").write_text(json.dumps(status))
     with (running / "logging.jsonl").open("a") as handle:
         handle.write('{"step": 41, "train/loss": 1')
-    read = sweeps.read(sweep)
+    here = Place.here(os.environ)
+    with lock.held(starting, here), lock.held(running, here):
+        read = sweeps.read(sweep)
     assert [run.state for run in read.runs] == ["waiting", "running", "running"]
+    assert [run.state for run in sweeps.read(sweep).runs] == ["waiting", "failed", "failed"], "their process is gone"
     assert not read.ended
     assert read.runs[0].parameter("rlhf.beta") == 0, "known from sweep.json alone"
     assert read.runs[2].log.last_step == 40
