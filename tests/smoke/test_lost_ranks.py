@@ -17,6 +17,8 @@ import pytest
 import torch
 from pair import PATHS, free_port
 
+pytestmark = pytest.mark.slow
+
 CASES = ("killed", "stuck", "failed")
 TIMEOUT = 5.0
 
