@@ -10,12 +10,15 @@ from dvlm.config.estimate import EstimateConfig
 from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
+from dvlm.config.mission import MissionConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import DashboardConfig, ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ValidateConfig
+from dvlm.config.stage_a import StageAConfig
+from dvlm.config.stage_b import StageBConfig
 from dvlm.config.sweep import SweepConfig
 from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
@@ -37,6 +40,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "LoggerConfig",
+    "MissionConfig",
     "ModelConfig",
     "OpConfig",
     "OptimConfig",
@@ -45,6 +49,8 @@ __all__ = [
     "RlhfConfig",
     "SchedulerKwargs",
     "SourceConfig",
+    "StageAConfig",
+    "StageBConfig",
     "SplitConfig",
     "SweepConfig",
     "TeacherConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import field, fields
 from difflib import get_close_matches
@@ -50,6 +51,17 @@ def within(key: str, value: float | None, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high. None passes."""
     if value is not None and not low <= value <= high:
         raise ValueError(f"{key} is {value}, expected a number from {low} to {high}")
+
+
+def pattern_with_group(key: str, pattern: str, words: str) -> None:
+    """Raise ValueError unless `pattern` is a regular expression with brackets; `words` are the other choices."""
+    try:
+        brackets = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{key} is '{pattern}', not a regular expression: {error}") from error
+    if not brackets:
+        way = r"brackets around what names the group, such as '(\d+)_'"
+        raise ValueError(f"{key} is '{pattern}', expected {words}, or a pattern with {way}")
 
 
 def check_paths(prefix: str, config: Any) -> None:

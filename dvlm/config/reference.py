@@ -29,6 +29,16 @@ EXAMPLES = {
         "python -m dvlm.caption checkpoint=<run> input=photos output=captions.jsonl pictures=drawn",
         "python -m dvlm.caption checkpoint=<run> input=photo.jpg stream=true",
     ),
+    "stage_a": (
+        "python -m dvlm.stage_a checkpoint=<run> input=photos output=summaries.jsonl",
+        "python -m dvlm.stage_a checkpoint=<run> input=<root of missions> mission=bbu_installation output=stage_a",
+        "python -m dvlm.stage_a checkpoint=<run> input=<root> output=stage_a shard=2/4",
+        "python -m dvlm.stage_a input=<root> output=stage_a merge=true",
+    ),
+    "stage_b": (
+        "python -m dvlm.stage_b checkpoint=<model> input=stage_a output=verdicts.jsonl",
+        "python -m dvlm.stage_b checkpoint=<model> input=summaries.jsonl group_by='(site\\d+)_' mission=labels",
+    ),
     "teacher": (
         "python -m dvlm.teacher +experiment=gkd_forward",
         "python -m dvlm.train -m +experiment=gkd_forward rlhf.teacher_cache=read_write rlhf.beta=0.05,0.1,0.2",

@@ -13,6 +13,8 @@ from dvlm.config.export import ExportConfig
 from dvlm.config.knob import check_paths, group, knob
 from dvlm.config.preview import PreviewConfig
 from dvlm.config.report import DashboardConfig, ReportConfig
+from dvlm.config.stage_a import StageAConfig
+from dvlm.config.stage_b import StageBConfig
 from dvlm.config.teacher import TeacherConfig
 from dvlm.config.tools import ConvertConfig, SplitConfig
 from dvlm.config.train import TrainConfig
@@ -31,6 +33,8 @@ class ValidateConfig:
 
 ROOTS: dict[str, type] = {
     "caption": CaptionConfig,
+    "stage_a": StageAConfig,
+    "stage_b": StageBConfig,
     "train": TrainConfig,
     "validate": ValidateConfig,
     "preview": PreviewConfig,

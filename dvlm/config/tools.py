@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from string import Formatter
 
-from dvlm.config.knob import check_paths, knob, one_of
+from dvlm.config.knob import check_paths, knob, one_of, pattern_with_group
 
 
 @dataclass
@@ -61,7 +60,7 @@ class SplitConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected at least 0")
         if self.group_by not in (None, "folder"):
-            _check_pattern(str(self.group_by))
+            pattern_with_group("group_by", str(self.group_by), "folder, null")
         check_paths("", self)
 
 
@@ -73,14 +72,3 @@ def _check_template(template: str) -> None:
         raise ValueError(f"desc is '{template}': {error}; expected for example {{name}}") from error
     if any(spec or conversion for spec, conversion in formats):
         raise ValueError(f"desc is '{template}', expected names alone in its braces, for example {{name}}")
-
-
-def _check_pattern(pattern: str) -> None:
-    """Raise ValueError unless `pattern` is a regular expression with brackets."""
-    try:
-        brackets = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(f"group_by is '{pattern}', not a regular expression: {error}") from error
-    if not brackets:
-        way = r"brackets around what names the group, such as '(\d+)_'"
-        raise ValueError(f"group_by is '{pattern}', expected folder, null, or a pattern with {way}")

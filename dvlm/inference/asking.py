@@ -20,12 +20,16 @@ from dvlm.values import Annotation, Drawn, Mode, Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Images to be shown together in one user message; `system` and `user` replace the checkpoint's own prompts."""
+    """Images to be shown together in one user message; `system` and `user` replace the checkpoint's own prompts.
+
+    Without images it is a question in words alone. `grammar` is the form of its answer where that is not the mode's.
+    """
 
     images: tuple[Path, ...]
     mode: Mode = Mode.DENSE
     system: str | None = None
     user: str | None = None
+    grammar: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,10 @@ class Transformers:
     def write(
         self, orders: Sequence[Order], *, sampling: Sampling, on_text: Callable[[str], None] | None = None
     ) -> list[Completion]:
-        """Batched, left-padded; rows are held to their grammars where all have one."""
+        """Batched, left-padded; each row is held to its grammar where it has one."""
         processors: list[LogitsProcessor] = []
-        grammars = [order.grammar for order in orders if order.grammar is not None]
-        if grammars:
+        grammars = [order.grammar for order in orders]
+        if any(grammars):
             processors.append(self.structure.hold(grammars))
         if on_text is not None and len(orders) == 1:
             processors.append(Told(self.tokenizer, len(orders[0].asked.prompt.input_ids), on_text))

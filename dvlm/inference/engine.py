@@ -67,17 +67,21 @@ class Engine:
     canvas: Pipeline
     config: EngineConfig
 
+    @property
+    def window(self) -> int:
+        """How many requests are sorted together, and answered before the first of them is handed on."""
+        return self.config.batch_size * WINDOW
+
     def answer(self, requests: Iterable[Request], *, on_text: Callable[[str], None] | None = None) -> Iterator[Reply]:
         """One reply a request, in order; an image that cannot be read fails its own request only.
 
         `on_text` is told the text of a single request as it is written.
         """
         left = iter(requests)
-        size = self.config.batch_size
         with ThreadPoolExecutor(max_workers=max(1, self.config.workers)) as pool:
-            ahead = self._submit(pool, islice(left, size * WINDOW))
+            ahead = self._submit(pool, islice(left, self.window))
             while ahead:
-                window, ahead = ahead, self._submit(pool, islice(left, size * WINDOW))
+                window, ahead = ahead, self._submit(pool, islice(left, self.window))
                 yield from self._window([future.result() for future in window], on_text)
 
     def _submit(self, pool: ThreadPoolExecutor, requests: Iterable[Request]) -> list[Future[Asked | Reply]]:
@@ -109,16 +113,21 @@ class Engine:
         return Sampling(max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p)
 
     def _order(self, asked: Asked) -> Order:
+        grammar = self._grammar(asked) if self.config.constrained else None
+        return Order(asked, grammar, generator(self.config.seed, "answer", 0, _number(asked.request)))
+
+    def _grammar(self, asked: Asked) -> str | None:
+        """The request's own form, else that of its mode; a question without images and without a form is free."""
         request, config = asked.request, self.config
-        sizes = [each.canvas for each in asked.placed]
+        if request.grammar is not None or not asked.placed:
+            return request.grammar
         norm: Any = self.prompts.emit_norm
         limits = Limits(
             max_objects=config.max_objects,
             max_line_points=config.max_line_points,
             max_desc_chars=config.max_desc_chars,
         )
-        grammar = answer_grammar(request.mode, sizes, norm, limits) if config.constrained else None
-        return Order(asked, grammar, generator(config.seed, "answer", 0, _number(request)))
+        return answer_grammar(request.mode, [each.canvas for each in asked.placed], norm, limits)
 
     def _reply(self, asked: Asked, written: Completion) -> Reply:
         text = self.encoder.processor.tokenizer.decode(written.ids, skip_special_tokens=True)
@@ -127,4 +136,5 @@ class Engine:
 
 def _number(request: Request) -> int:
     """A number of the request itself, so that what is sampled for it does not depend on its neighbours."""
-    return zlib.crc32("\0".join([request.mode, *map(str, request.images)]).encode())
+    words = () if request.images else (request.user or "",)
+    return zlib.crc32("\0".join([request.mode, *map(str, request.images), *words]).encode())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dvlm.values import InputError
 
+T = TypeVar("T")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -37,7 +38,7 @@ def images_of(given: Path) -> list[Path]:
     return list(_jsonl_images(given)) if given.suffix.lower() == ".jsonl" else [given]
 
 
-def batched(items: list[Path], size: int) -> Iterator[tuple[Path, ...]]:
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     """Neighbours, `size` at a time."""
     left = iter(items)
     while group := tuple(islice(left, size)):

@@ -24,27 +24,30 @@ class Structure:
         self._compiler = xgrammar.GrammarCompiler(info)
         self.compile = lru_cache(CACHED_GRAMMARS)(self._compiler.compile_grammar)
 
-    def hold(self, grammars: Sequence[str]) -> Held:
-        """What holds one batch, row by row, each to its grammar. Good for one batch."""
-        return Held([xgrammar.GrammarMatcher(self.compile(grammar)) for grammar in grammars], self.words)
+    def hold(self, grammars: Sequence[str | None]) -> Held:
+        """What holds one batch, row by row, each to its grammar (None: free). Good for one batch."""
+        matchers = [None if each is None else xgrammar.GrammarMatcher(self.compile(each)) for each in grammars]
+        return Held(matchers, self.words)
 
 
 class Held(LogitsProcessor):
     """Sets the scores of impossible tokens to -inf; a finished row is free, what it gets is padding."""
 
-    def __init__(self, matchers: Sequence[xgrammar.GrammarMatcher], words: int) -> None:
-        self.matchers = matchers
+    def __init__(self, matchers: Sequence[xgrammar.GrammarMatcher | None], words: int) -> None:
+        self.matchers = {row: matcher for row, matcher in enumerate(matchers) if matcher is not None}
         self.mask = xgrammar.allocate_token_bitmask(len(matchers), words)
         self._begun = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`input_ids` (b, L) so far, `scores` (b, V) of the next word."""
         if self._begun:
-            for matcher, token in zip(self.matchers, input_ids[:, -1].tolist(), strict=True):
+            written = input_ids[:, -1].tolist()
+            for row, matcher in self.matchers.items():
+                token = written[row]
                 if not matcher.is_terminated() and not matcher.accept_token(token):
                     raise RuntimeError(f"token {token} was written although the grammar had masked it")
         self._begun = True
-        open_rows = [row for row, matcher in enumerate(self.matchers) if not matcher.is_terminated()]
+        open_rows = [row for row, matcher in self.matchers.items() if not matcher.is_terminated()]
         if not open_rows:
             return scores
         for row in open_rows:

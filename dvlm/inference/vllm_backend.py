@@ -36,15 +36,7 @@ class VLLM:
         self, orders: Sequence[Order], *, sampling: Sampling, on_text: Callable[[str], None] | None = None
     ) -> list[Completion]:
         """One completion an order; the text of a single one is told when it is whole."""
-        from PIL import Image
-
-        asked = [
-            {
-                "prompt": order.asked.text,
-                "multi_modal_data": {"image": [Image.fromarray(each) for each in order.asked.pixels]},
-            }
-            for order in orders
-        ]
+        asked = [_asked(order) for order in orders]
         outputs = self.model.generate(asked, [self._parameters(order, sampling) for order in orders], use_tqdm=False)
         written = [output.outputs[0] for output in outputs]
         if on_text is not None and len(written) == 1:
@@ -62,3 +54,11 @@ class VLLM:
             seed=int(order.draw.integers(2**31)),
             structured_outputs=held,
         )
+
+
+def _asked(order: Order) -> dict[str, Any]:
+    """The text of a prompt, and its pictures where it has some."""
+    from PIL import Image
+
+    pictures = [Image.fromarray(each) for each in order.asked.pixels]
+    return {"prompt": order.asked.text} | ({"multi_modal_data": {"image": pictures}} if pictures else {})

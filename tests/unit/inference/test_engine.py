@@ -19,11 +19,12 @@ from dvlm.geometry.shapes import Kind, Shapes
 from dvlm.inference import captions
 from dvlm.inference.asking import Placed, Request, ask
 from dvlm.inference.engine import Engine, Reply
-from dvlm.inference.grammar import Limits, answer_grammar
+from dvlm.inference.grammar import Limits, answer_grammar, verdict_grammar
 from dvlm.inference.inputs import folder_images
 from dvlm.inference.loading import load_engine
 from dvlm.inference.structure import accepts
 from dvlm.models import load
+from dvlm.models.merge import merge
 from dvlm.values import Annotation, Drawn, InputError, Mode
 
 SMALL = EngineConfig(batch_size=4, max_new_tokens=160, max_objects=2, max_desc_chars=4, max_line_points=3)
@@ -110,24 +111,88 @@ def test_sampling_depends_on_the_request_alone(engine, requests):
     assert texts(engine, requests[::-1], **hot, batch_size=1)[::-1] == sampled
 
 
-def test_adapters_are_swapped_on_one_base(tiny, requests, tmp_path):
+def test_questions_in_words_share_a_batch_with_images(engine, requests):
+    """An image with its form, words with a form of their own, and words that are free: each row is held for itself."""
+    verdict = Request(
+        images=(), system="s", user="图片_1: 标签×2", grammar=verdict_grammar("通过", "不通过", "理由: ", 5)
+    )
+    free = Request(images=(), system="s", user="图片_1: 标签×1")
+    asked = [verdict, requests[0], free, requests[2]]
+    alone = texts(engine, asked, batch_size=1)
+    assert texts(engine, asked) == alone
+    assert accepts(verdict.grammar, alone[0])
+    assert texts(engine, [verdict, free], constrained=False)[1] == alone[2]
+
+
+@pytest.mark.parametrize("count", [pytest.param(48, id="48"), pytest.param(500, id="500", marks=pytest.mark.slow)])
+def test_every_generation_is_valid_or_counted(engine, photographs, count):
+    """Sampled, so that no two are alike: held to the form all are whole and valid; free ones are counted."""
+    modes = [Mode.DENSE, Mode.SUMMARY]
+    asked = [
+        Request(images=tuple(photographs[n % 5 : n % 5 + 1 + n % 2]), mode=modes[n % 3 == 0]) for n in range(count)
+    ]
+    config = replace(SMALL, batch_size=48, temperature=1.0, max_objects=1, max_new_tokens=200)
+    valid = []
+    for number in range(0, count, 48):
+        seeded = replace(engine, config=replace(config, seed=number))
+        for reply in seeded.answer(asked[number : number + 48]):
+            form = answer_grammar(
+                reply.request.mode,
+                [each.canvas for each in reply.asked.placed],
+                "norm1000",
+                replace(LIMITS, max_objects=1),
+            )
+            assert reply.finished
+            assert accepts(form, reply.text)
+            assert list(json.loads(reply.text)) == [f"图片_{n + 1}" for n in range(len(reply.request.images))]
+            valid.append(reply.text)
+    assert len(valid) == count
+    assert len(set(valid)) > count / 2
+    free = replace(engine, config=replace(config, constrained=False, max_new_tokens=12))
+    lines = [line for reply in free.answer(asked) for line in captions.lines(reply, engine.prompts)]
+    failed = sum("error" in line for line in lines)
+    print(f"{failed} of {len(lines)} images have no valid answer without the form")
+    assert len(lines) == sum(len(request.images) for request in asked)
+    assert failed == len(lines), "an untrained model does not write JSON by chance"
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny, tmp_path_factory) -> tuple[Path, Path]:
+    """Two adapters of the tiny model with random weights."""
     base = load.load_model(ModelConfig(model=str(tiny), torch_dtype="float32", max_model_len=1), packing=False)
     torch.manual_seed(0)
-    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    towers = ["q_proj", "v_proj", "linear_fc1"]
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=towers, init_lora_weights=False))
+    folder = tmp_path_factory.mktemp("adapters")
     for name in ("a", "b"):
         for key, parameter in adapted.named_parameters():
             if "lora_" in key:
                 parameter.data.normal_(std=0.3)
-        adapted.save_pretrained(tmp_path / name)
-        load.load_processor(str(tiny)).save_pretrained(tmp_path / name)
-    engine = load_engine(str(tmp_path / "a"), str(tiny), SMALL)
+        adapted.save_pretrained(folder / name)
+        load.load_processor(str(tiny)).save_pretrained(folder / name)
+    return folder / "a", folder / "b"
+
+
+def test_adapters_are_swapped_on_one_base(tiny, requests, adapters):
+    engine = load_engine(str(adapters[0]), str(tiny), SMALL)
     first = texts(engine, requests[:2])
-    engine.backend.use(tmp_path / "b")
+    engine.backend.use(adapters[1])
     second = texts(engine, requests[:2])
-    assert second == texts(load_engine(str(tmp_path / "b"), str(tiny), SMALL), requests[:2])
+    assert second == texts(load_engine(str(adapters[1]), str(tiny), SMALL), requests[:2])
     assert first != second
     with pytest.raises(InputError, match="whole model"):
-        load_engine(str(tiny), None, SMALL).backend.use(tmp_path / "a")
+        load_engine(str(tiny), None, SMALL).backend.use(adapters[0])
+
+
+def test_adapter_and_merged_model_answer_alike(tiny, requests, adapters, engine, tmp_path):
+    merge(adapters[0], tmp_path / "merged", base=str(tiny), dtype=None, overwrite=False)
+    adapted, merged = (
+        load_engine(str(each), base, SMALL) for each, base in ((adapters[0], str(tiny)), (tmp_path / "merged", None))
+    )
+    for changes in ({}, {"constrained": False, "max_new_tokens": 24}):
+        wanted = texts(adapted, requests, **changes)
+        assert texts(merged, requests, **changes) == wanted
+        assert texts(engine, requests, **changes) != wanted
 
 
 def test_answers_come_back_in_pixels_of_the_original(photographs, engine):
