@@ -14,8 +14,11 @@ from dvlm.geometry.normalise import Norm
 from dvlm.values import Mode
 
 NORM_TOP = {"norm100": 100, "norm1000": 1000}
+# Characters as ranges, since a class of "all but" takes bytes that are no UTF-8: surrogates.
+ABOVE = r"\x80-\ud7ff\ue000-\U0010ffff"
 # Whatever JSON allows in a string without an escape, and the escapes that json.dumps writes.
-CHARACTER = r'[^"\\\x00-\x1f\x7f] | "\\" ["\\/bfnrt]'
+CHARACTER = rf'[\x20-\x21\x23-\x5b\x5d-\x7e{ABOVE}] | "\\" ["\\/bfnrt]'
+VISIBLE = r"\xa1-\u167f\u1681-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff\ue000-\ufefe\uff00-\U0010ffff"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,8 @@ def verdict_grammar(passed: str, failed: str, reason: str, max_chars: int) -> st
     return "\n".join(
         [
             f'root ::= ("{passed}" | "{failed}") "\\n" "{reason}" first char{{0,{max_chars - 1}}}',
-            r"first ::= [^\x00-\x20\x7f\u3000]",
-            r"char ::= [^\x00-\x1f\x7f]",
+            rf"first ::= [\x21-\x7e{VISIBLE}]",
+            rf"char ::= [\x20-\x7e{ABOVE}]",
         ]
     )
 
@@ -52,7 +55,7 @@ def _summary(number: int, size: tuple[int, int], norm: Norm, limits: Limits) -> 
     """Not empty, and no blank to begin with."""
     return [
         f'image{number} ::= "\\"" first{number} char{{0,{limits.max_desc_chars - 1}}} "\\""',
-        rf'first{number} ::= [^"\\\x00-\x20\x7f\u3000]',
+        rf"first{number} ::= [\x21\x23-\x5b\x5d-\x7e{VISIBLE}]",
     ]
 
 

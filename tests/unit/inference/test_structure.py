@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+import xgrammar
 from transformers import AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from dvlm.data import answers
 from dvlm.data.messages import Prompts
@@ -133,6 +135,29 @@ def test_whatever_the_scores_every_answer_is_valid(tiny, mode, norm):
             answers.parse(text, SIZES, prompts)
         except InputError as error:
             assert "x1 <= x2" in str(error)  # noqa: PT017
+
+
+def test_bytes_that_are_no_character_cannot_be_written(tiny):
+    """Half a surrogate pair and an overlong form, byte by byte; a character of three bytes and one of four can be."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    structure = Structure(tokenizer, len(tokenizer))
+    alphabet = bytes_to_unicode()
+    for form, opening in (
+        (answer_grammar(Mode.SUMMARY, SIZES[:1], "norm1000", LIMITS), '{"图片_1": "x'),
+        (answer_grammar(Mode.SUMMARY, SIZES[:1], "norm1000", LIMITS), '{"图片_1": "'),
+        (answer_grammar(Mode.DENSE, SIZES[:1], "norm1000", LIMITS), '{"图片_1": [{"bbox_2d": [1, 2, 3, 4], "desc": "'),
+        (verdict_grammar("通过", "不通过", "理由: ", 9), "通过\n理由: "),
+    ):
+        for raw, legal in (
+            (b"\xed\xa0\x80", False),
+            (b"\xe0\x80\x80", False),
+            ("线".encode(), True),
+            ("😀".encode(), True),
+        ):
+            matcher = xgrammar.GrammarMatcher(structure.compile(form))
+            assert matcher.accept_string(opening)
+            taken = [matcher.accept_token(tokenizer.convert_tokens_to_ids(alphabet[byte])) for byte in raw]
+            assert all(taken) == legal, (form, raw)
 
 
 def test_a_row_that_was_not_held_is_noticed(tiny):
