@@ -34,9 +34,9 @@ class OptunaSweeper(Sweeper):
         n_trials: int,
         n_jobs: int,
         seed: int,
-        sampler_params: Mapping[str, Any],
+        sampler_params: Mapping[str, Any] | None,
         pruner: str | None,
-        pruner_params: Mapping[str, Any],
+        pruner_params: Mapping[str, Any] | None,
         study_name: str,
         storage: str,
         params: Mapping[str, Any] | None,
@@ -49,9 +49,9 @@ class OptunaSweeper(Sweeper):
             "storage": Path(storage),
             "seed": seed,
             "sampler": sampler,
-            "sampler_params": dict(sampler_params),
+            "sampler_params": dict(sampler_params or {}),
             "pruner": pruner,
-            "pruner_params": dict(pruner_params),
+            "pruner_params": dict(pruner_params or {}),
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -52,5 +52,5 @@ def _trial(node: Any) -> Trial | None:
         number=sweeper["trial"],
         metric=metric if isinstance(metric, str) else metric[0],
         pruner=sweeper["pruner"],
-        pruner_params=sweeper["pruner_params"],
+        pruner_params=sweeper["pruner_params"] or {},
     )
