@@ -14,6 +14,7 @@ from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks import memory
 from dvlm.callbacks.agreement import SameConfig
 from dvlm.callbacks.first_sample import FirstSample
+from dvlm.callbacks.guards import Guards
 from dvlm.callbacks.health import BeforeFirstStep, FirstGradients, SamePacks
 from dvlm.callbacks.loggers import build_loggers, recording
 from dvlm.callbacks.memory import Memory
@@ -34,6 +35,7 @@ from dvlm.costs import estimate as costs
 from dvlm.data import files
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.encode import Encoder
+from dvlm.dumps import FOLDER, Dumps
 from dvlm.learning.gkd import GKDModule
 from dvlm.learning.module import SFTModule
 from dvlm.learning.origin import shares
@@ -178,6 +180,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
         *([Watch(timeout)] if timeout else []),
         Memory(config),
         StepLog(lambda: costs.flops_per_token(config, data.first_batch())),
+        Guards(shown.guards, Dumps(directory / FOLDER, config, data)),
         BeforeFirstStep(starts_as_teacher=stages.not_as_teacher(config) is None, dtype=config.model.torch_dtype),
         FirstGradients(),
         SamePacks(),

@@ -39,10 +39,8 @@ CONFIG, RUN = "config.yaml", "run.json"
 
 def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
     """Write `config.yaml` (resolved) and `run.json` (versions, git state, data fingerprints, host, command)."""
-    from omegaconf import OmegaConf
-
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    write_config(directory, config)
     run = {
         "command": [sys.executable, "-m", "dvlm.train", *sys.argv[1:]],
         "started": now(),
@@ -55,6 +53,13 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
         **facts,
     }
     (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_config(directory: Path, config: TrainConfig) -> None:
+    """Write `config.yaml`, which `read_config` reads."""
+    from omegaconf import OmegaConf
+
+    (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
 
 
 def read_config(directory: Path) -> TrainConfig | None:

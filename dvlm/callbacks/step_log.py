@@ -24,7 +24,7 @@ class StepLog(L.Callback):
         self.flops_per_token = flops_per_token
         self._last = 0.0
         self._per_token: float | None = None
-        self._waited, self._worked, self._tokens = 0.0, 0.0, 0
+        self._waited, self._worked = 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         """Start the clock. The work of a token is asked for only where the peak of the GPU is known."""
@@ -41,14 +41,13 @@ class StepLog(L.Callback):
         """The time since the batch came went into work; at the end of an optimizer step it is logged."""
         now = time.perf_counter()
         self._worked, self._last = self._worked + now - self._last, now
-        mask = batch.attention_mask
-        self._tokens += batch.input_ids.numel() if mask is None else int(mask.sum())
         if (batch_idx + 1) % module.accumulation:
             return
         values = module.step_metrics()
+        module.end_step()
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             module.publish(values | self._metrics(trainer, module))
-        self._waited, self._worked, self._tokens = 0.0, 0.0, 0
+        self._waited, self._worked = 0.0, 0.0
         self._last = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
@@ -57,7 +56,7 @@ class StepLog(L.Callback):
 
     def _metrics(self, trainer: L.Trainer, module: Any) -> dict[str, float]:
         total = self._waited + self._worked
-        rate = self._tokens * trainer.world_size / total
+        rate = module.step_tokens * trainer.world_size / total
         metrics = {"perf/tokens_per_second": rate, "perf/data_wait_share": self._waited / total}
         if module.device.type == "cuda":
             metrics["perf/memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30

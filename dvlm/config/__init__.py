@@ -9,11 +9,13 @@ from dvlm.config.engine import EngineConfig
 from dvlm.config.estimate import EstimateConfig
 from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
+from dvlm.config.guards import GuardsConfig
 from dvlm.config.logger import LoggerConfig, WandbConfig
 from dvlm.config.mission import MissionConfig
 from dvlm.config.model import ModelConfig
 from dvlm.config.optim import OptimConfig, SchedulerKwargs
 from dvlm.config.preview import PreviewConfig
+from dvlm.config.replay import ReplayConfig
 from dvlm.config.report import DashboardConfig, ReportConfig
 from dvlm.config.rlhf import RlhfConfig
 from dvlm.config.roots import ValidateConfig
@@ -39,12 +41,14 @@ __all__ = [
     "EstimateConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "GuardsConfig",
     "LoggerConfig",
     "MissionConfig",
     "ModelConfig",
     "OpConfig",
     "OptimConfig",
     "PreviewConfig",
+    "ReplayConfig",
     "ReportConfig",
     "RlhfConfig",
     "SchedulerKwargs",

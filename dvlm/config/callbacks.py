@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvlm.config.knob import at_least, knob, one_of
+from dvlm.config.guards import GuardsConfig
+from dvlm.config.knob import at_least, group, knob, one_of
 
 
 @dataclass
@@ -17,6 +18,7 @@ class CallbacksConfig:
     score_turns: int = knob(0, "validation turns answered and scored (eval/f1, eval/f1_quad, ...); 0: none", "turns")
     score_steps: int | None = knob(None, "score at validations of every so many steps; null: at each", "steps")
     score_max_new_tokens: int = knob(1024, "longest answer that is scored", "tokens")
+    guards: GuardsConfig = group(GuardsConfig)
 
     def __post_init__(self) -> None:
         one_of("callbacks.progress", self.progress, ("auto", "bar", "lines", "none"))

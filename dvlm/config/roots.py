@@ -12,6 +12,7 @@ from dvlm.config.evaluate import EvaluateConfig
 from dvlm.config.export import ExportConfig
 from dvlm.config.knob import check_paths, group, knob
 from dvlm.config.preview import PreviewConfig
+from dvlm.config.replay import ReplayConfig
 from dvlm.config.report import DashboardConfig, ReportConfig
 from dvlm.config.stage_a import StageAConfig
 from dvlm.config.stage_b import StageBConfig
@@ -47,4 +48,5 @@ ROOTS: dict[str, type] = {
     "split": SplitConfig,
     "report": ReportConfig,
     "dashboard": DashboardConfig,
+    "replay": ReplayConfig,
 }

@@ -50,6 +50,11 @@ class TrainConfig:
             )
         if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
             raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
+        if self.callbacks.guards.skips and (self.tuner.train_type == "adalora" or "zero" in self.trainer.strategy):
+            raise ValueError(
+                "callbacks.guards skips steps, but tuner=adalora and trainer=zero2 or zero3 use the gradients of each; "
+                "set callbacks.guards.policy=stop and spike_policy=warn"
+            )
         if self.trainer.strategy in ("fsdp", "zero2", "zero3"):
             self._check_spread()
 

@@ -60,6 +60,9 @@ class SFTModule(L.LightningModule):
         setattr(inner, HEAD, LossHead.of(inner.lm_head))
         self._window, self._eval = Meter(), Meter()
         self._rates: dict[str, float] = {}
+        self._measured: dict[str, float] | None = None
+        self.step_tokens = 0  # of this rank, in the step that was measured
+        self.skipping = False  # the optimizer leaves this step out
         self.latest: dict[str, float] = {}
         self.validated: int | None = None  # the step of the last whole validation
         self.train()
@@ -96,7 +99,7 @@ class SFTModule(L.LightningModule):
     @property
     def must_pull(self) -> bool:
         """Whether the step under way has gradients for certain: without cross-entropy a student may be at its aim."""
-        return self.rlhf.sft_alpha > 0
+        return self.rlhf.sft_alpha > 0 and not self.skipping
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
@@ -121,10 +124,20 @@ class SFTModule(L.LightningModule):
         return strategy if strategy.handles_gradient_accumulation else None
 
     def step_metrics(self) -> dict[str, float]:
-        """The metrics of the optimizer step that has just ended, over all its micro-batches and ranks."""
-        meter, self._window = self._window, Meter()
-        rates = self._rates | ({"train/grad_norm": self._engine.step_norm} if self._engine else {})
-        return meter.metrics("train", self._total, self.groups) | rates | self._cache_metrics()
+        """The metrics of the step whose last backward pass has run, over all micro-batches and ranks."""
+        if self._measured is None:
+            meter, self._window = self._window, Meter()
+            self._measured = meter.metrics("train", self._total, self.groups) | self._cache_metrics()
+            self.step_tokens = meter.telemetry.tokens
+        return self._measured | self._rates | ({"train/grad_norm": self._engine.step_norm} if self._engine else {})
+
+    def gradient_norm(self) -> float:
+        """The norm of the gradient of the whole step, before it is clipped."""
+        return float(whole.total_norm([p.grad for p in self.model.parameters() if p.grad is not None]))
+
+    def end_step(self) -> None:
+        """The optimizer step is over and logged."""
+        self._measured, self._rates, self.skipping = None, {}, False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch's sums to those of the validation. Always on the data's own answers."""
