@@ -105,13 +105,13 @@ def test_a_spike_is_warned_of_and_its_step_runs_again(tmp_path, whole, caplog, c
 
 
 def test_a_step_whose_answers_were_written_runs_again(tmp_path):
-    made = ("rlhf=gkd", "rlhf.max_completion_length=6", "tuner.init_lora_weights=false", "trainer.max_steps=2")
-    quiet = ("callbacks.guards.window=2", "callbacks.guards.floor=0", "callbacks.guards.kl_factor=1.0000001")
-    first = run(tmp_path, *made, *quiet, "trainer.eval_at_start=false", "data.packs_per_step=2")
-    dump = tmp_path / "dumps" / "step-000002"
-    if not dump.exists():
-        pytest.skip("the divergence fell")
-    values = first.metrics("train/")[2]
+    """At a rate so high that the divergence rises: what the student wrote is written again, from its weights then."""
+    written = ("rlhf=gkd", "rlhf.max_completion_length=6", "tuner.init_lora_weights=false", "optim.learning_rate=0.3")
+    spikes = ("callbacks.guards.window=2", "callbacks.guards.floor=0", "callbacks.guards.kl_factor=1.0000001")
+    made = run(tmp_path, *written, *spikes, "trainer.eval_at_start=false", "data.packs_per_step=1")
+    dump = min((tmp_path / "dumps").iterdir())
+    values = made.metrics("train/")[int(dump.name[-6:])]
+    assert values["train/on_policy"] == 1.0
     now = again(ReplayConfig(dump=str(dump)))
     assert now["train/completion_length"] == values["train/completion_length"]
     assert now["train/kl_loss"] == pytest.approx(values["train/kl_loss"], rel=1e-4)
