@@ -52,6 +52,7 @@ EXAMPLES = {
         "python -m dvlm.estimate +experiment=gkd_forward model=qwen3_vl_4b",
         "python -m dvlm.estimate model=qwen3_vl_8b trainer.gradient_checkpointing=true gpus=[8] output=estimate.json",
     ),
+    "replay": ("python -m dvlm.replay <run>/dumps/step-000012",),
     "doctor": ("python -m dvlm.doctor", "python -m dvlm.doctor model=qwen3_vl_4b rlhf=gkd_forward"),
     "export": ("python -m dvlm.export checkpoint=<run or checkpoint> output=<directory>",),
     "convert": (
