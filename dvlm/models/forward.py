@@ -70,12 +70,17 @@ def hidden_states(model: Any, batch: Batch, images: dict[str, Any] | None) -> Te
 
 def run(inner: Any, batch: Batch, images: dict[str, Any] | None) -> Tensor:
     """Last hidden states (B, L, H) of a `Qwen3VLModel`."""
-    text: dict[str, Any] = {"input_ids": batch.input_ids, "mm_encoder_outputs": dict(images) if images else None}
-    if batch.dummy_image and images:
-        # At the input, as real features: under FSDP2 the ranks agree on the order of their collectives by what has a
-        # gradient.
-        text = {"inputs_embeds": inner.get_input_embeddings()(batch.input_ids) + _nothing(images)}
-    return inner(**text, **layout(inner, batch)).last_hidden_state
+    if images and batch.dummy_image:
+        # At the input, as real features, and through the same modules in the same order: under FSDP2 and ZeRO-3 the
+        # ranks agree on the order of their collectives by what has a gradient and by what is called when.
+        nothing = _nothing(images)
+        added = inner.get_input_embeddings().register_forward_hook(lambda module, given, out: out + nothing)
+        try:
+            return inner(input_ids=batch.input_ids, **layout(inner, batch)).last_hidden_state
+        finally:
+            added.remove()
+    features = dict(images) if images else None
+    return inner(input_ids=batch.input_ids, mm_encoder_outputs=features, **layout(inner, batch)).last_hidden_state
 
 
 def layout(inner: Any, batch: Batch) -> dict[str, Any]:
