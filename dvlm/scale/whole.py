@@ -20,9 +20,9 @@ def whole(tensor: Any) -> Any:
     if isinstance(tensor, DTensor):
         return tensor.full_tensor().detach()
     if hasattr(tensor, "ds_id"):
-        from deepspeed.zero import GatheredParameters
+        import deepspeed
 
-        with GatheredParameters([tensor]):
+        with deepspeed.zero.GatheredParameters([tensor]):
             return tensor.data.clone()
     return tensor.detach() if isinstance(tensor, Tensor) else tensor
 
