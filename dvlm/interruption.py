@@ -21,6 +21,7 @@ class _Wish:
 
     def __init__(self) -> None:
         self.listening = self.asked = False
+        self.looks = 0
 
     def note(self, number: int, frame: Any) -> None:
         """The signal handler."""
@@ -32,7 +33,13 @@ _WISH = _Wish()
 
 def asked() -> bool:
     """Whether this process was asked to stop."""
+    _WISH.looks += 1
     return _WISH.asked
+
+
+def looks() -> int:
+    """How often this process has asked: a sign that a long generation goes on."""
+    return _WISH.looks
 
 
 def listen() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import lightning as L
 import torch.distributed as dist
 
+from dvlm import interruption
 from dvlm.interruption import Interrupted
 
 EXIT_CODE = 70  # of a rank that ends because of another
@@ -31,11 +32,15 @@ LOST = ("gloo", "nccl", "connection", "peer", "store")  # what an error says tha
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a rank says of itself: where it runs, how often it has spoken, how far it has come, and where it is."""
+    """What a rank says of itself: where it runs, how often it has spoken, how far it has come, and where it is.
+
+    `looks` moves while the rank writes answers, of which ranks may have different numbers.
+    """
 
     who: str
     beat: int = 0
     progress: int = 0
+    looks: int = 0
     waiting: bool = False
     at: str = ""
     failed: str = ""
@@ -54,8 +59,11 @@ class Sight:
         return Sight(
             pulse,
             self.beat_since if pulse.beat == self.pulse.beat else now,
-            self.progress_since if pulse.progress == self.pulse.progress else now,
+            self.progress_since if self._still(pulse) else now,
         )
+
+    def _still(self, pulse: Pulse) -> bool:
+        return (pulse.progress, pulse.looks) == (self.pulse.progress, self.pulse.looks)
 
 
 def verdict(sights: Mapping[int, Sight], now: float, timeout: float) -> str | None:
@@ -146,6 +154,7 @@ class Watch(L.Callback):
         self.pulse = replace(
             self.pulse,
             beat=self.pulse.beat + 1,
+            looks=interruption.looks(),
             waiting=last is not None and last.name != "barrier" and any(part in last.filename for part in WAITING),
             at=f"{last.filename}:{last.lineno} in {last.name}" if last else "",
         )

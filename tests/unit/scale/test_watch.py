@@ -48,3 +48,10 @@ def test_only_a_change_renews_a_sight():
     assert first.seen(first.pulse, 9) == first
     again = first.seen(Pulse("x", beat=8, progress=3), 9)
     assert (again.beat_since, again.progress_since) == (9, 2)
+
+
+def test_a_rank_that_writes_an_answer_moves_but_is_not_ahead():
+    first = sight(since=80, progress=3)
+    writing = first.seen(Pulse("x", progress=3, looks=5), 95)
+    assert writing.progress_since == 95
+    assert verdict({0: sight(since=80, progress=3, waiting=True), 1: writing}, NOW, TIMEOUT) is None
