@@ -8,9 +8,10 @@ The naive baseline is what one writes first: logits of all positions, `F.cross_e
 entropy, accuracy and agreement.
 
 Times are medians over rounds that run every variant in turn, in one process; run it on an idle machine, since two
-threads that wait for each other suffer most from a third. Memory is the peak of the resident set (VmHWM) less what was
-resident before, each variant in a fresh process. A naive variant for which there is no room runs on half of the
-positions (or a quarter, ...), and its figures are scaled up: its line says so.
+threads that wait for each other suffer most from a third, or with --threads 1 --cpu-seconds on a busy one. Memory is
+the peak of the resident set (VmHWM) less what was resident before, each variant in a fresh process. A naive variant for
+which there is no room runs on half of the positions (or a quarter, ...), and its figures are scaled up: its line says
+so.
 """
 
 from __future__ import annotations
@@ -133,19 +134,21 @@ def in_fresh_process(task: Task, loss: str, chunk: int | None) -> int:
         return pool.apply(extra_memory, (task, loss, chunk))
 
 
-def medians(variants: dict[int | None, Callable[[], Tensor]], repeats: int) -> dict[int | None, float]:
+def medians(
+    variants: dict[int | None, Callable[[], Tensor]], repeats: int, clock: Callable[[], float]
+) -> dict[int | None, float]:
     """Seconds of each variant: the median over rounds in which each runs once, after one call that is not counted."""
     seconds: dict[int | None, list[float]] = {key: [] for key in variants}
     for turn in range(repeats + 1):
         for key, call in variants.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if turn or key is None:  # the naive one has nothing to warm up, and is slow
-                seconds[key].append(time.perf_counter() - start)
+                seconds[key].append(clock() - start)
     return {key: statistics.median(values) for key, values in seconds.items()}
 
 
-def compare(task: Task, loss: str, chunks: list[int], repeats: int) -> bool:
+def compare(task: Task, loss: str, chunks: list[int], repeats: int, clock: Callable[[], float]) -> bool:
     """Print the chunk table of one loss; whether the default chunk reaches the goals."""
     goal, tensors = GOALS[loss]
     scale = 1
@@ -156,7 +159,7 @@ def compare(task: Task, loss: str, chunks: list[int], repeats: int) -> bool:
     error = (fused(few, loss, CHUNK) - naive(few, loss)).abs().max() / naive(few, loss).abs().max()
     calls: dict[int | None, Callable[[], Tensor]] = {None: partial(naive, few, loss)}
     calls |= {chunk: partial(fused, whole, loss, chunk) for chunk in chunks}
-    seconds = medians(calls, repeats)
+    seconds = medians(calls, repeats, clock)
     memory = {chunk: in_fresh_process(task, loss, chunk) for chunk in chunks}
     base_seconds, base_memory = seconds[None] * scale, in_fresh_process(part, loss, None) * scale
     note = f" (measured on {part.positions} positions, scaled)" if scale > 1 else ""
@@ -185,11 +188,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--losses", nargs="+", choices=GOALS, default=["ce", "forward_kl", "jsd"])
     parser.add_argument("--chunks", nargs="+", type=int, default=list(CHUNKS))
+    parser.add_argument("--cpu-seconds", action="store_true", help="time of the process instead of the clock's")
     args = parser.parse_args()
     task = Task(args.positions, args.hidden, args.vocabulary, args.threads)
     print(f"S={task.positions} H={task.hidden} V={task.vocabulary} threads={task.threads} fp32, repeats={args.repeats}")
+    clock = time.process_time if args.cpu_seconds else time.perf_counter
     chunks = sorted({*args.chunks, CHUNK})
-    reached = [compare(task, loss, chunks, args.repeats) for loss in args.losses]
+    reached = [compare(task, loss, chunks, args.repeats, clock) for loss in args.losses]
     raise SystemExit(0 if all(reached) else 1)
 
 
