@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+from torch import distributed
 
 from dvlm import checks
 from dvlm.config import TrainConfig
@@ -15,6 +18,7 @@ from dvlm.learning.teacher import AdaptersOff, FrozenModel, Teacher
 from dvlm.models import forward, load
 from dvlm.models.prefix import Reach
 from dvlm.models.tuning import Tuned
+from dvlm.scale import strategies
 from dvlm.values import InputError
 
 FOLDER = "teacher"  # of the cache directory
@@ -27,7 +31,9 @@ def build_teacher(config: TrainConfig, tuned: Tuned, data: CaptionDataModule) ->
     base = forward.core(tuned.model).config._name_or_path
     # A stage that left a whole model is the base of the adapters, and not of the run.
     if config.rlhf.teacher_model == "base" and tuned.keeps_base and base == config.model.model:
-        return _cached(config, AdaptersOff(tuned.model), base)
+        # Where weights are spread over ranks, all of them run the teacher or none.
+        agree = on_every_rank if config.trainer.strategy in strategies.SPREAD else None
+        return _cached(config, AdaptersOff(tuned.model), base, agree)
     return own_model(config, data, student=base)
 
 
@@ -48,11 +54,20 @@ def own_model(config: TrainConfig, data: CaptionDataModule, *, student: str | No
     return _cached(config, FrozenModel(model, shares=path == student, offload=offload), path)
 
 
-def _cached(config: TrainConfig, teacher: AdaptersOff | FrozenModel, path: str) -> Teacher:
+def on_every_rank(here: bool) -> bool:
+    """Whether it is so on all ranks; each of them has to ask."""
+    answers: list[bool | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(answers, here)
+    return all(answers)
+
+
+def _cached(
+    config: TrainConfig, teacher: AdaptersOff | FrozenModel, path: str, agree: Callable[[bool], bool] | None = None
+) -> Teacher:
     if config.rlhf.teacher_cache == "off":
         return teacher
     store = StateStore(Path(config.cache_dir).resolve() / FOLDER, int(config.rlhf.teacher_cache_gib * GIB))
-    return CachedTeacher(teacher, store, cached.identity(teacher.model, path))
+    return CachedTeacher(teacher, store, cached.identity(teacher.model, path), agree)
 
 
 def needed(teacher: CachedTeacher, data: CaptionDataModule) -> int:
