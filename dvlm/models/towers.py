@@ -19,6 +19,7 @@ HEAD = "lm_head"
 LANGUAGE = "model.language_model"
 EMBEDDINGS = f"{LANGUAGE}.embed_tokens"
 LAYERS = {"llm": f"{LANGUAGE}.layers", "vit": f"{VISUAL}.blocks"}
+AFTER_LAYERS = ("model.language_model.norm.", f"{HEAD}.")
 # What peft puts before the path of a module.
 WRAPPER = re.compile(r"^(base_model\.model\.)+")
 
@@ -74,7 +75,10 @@ def untouched_layers(model: nn.Module, training: Iterable[str]) -> int:
     first = len(model.get_submodule(LAYERS["llm"]))  # type: ignore[arg-type]
     for name in map(plain, training):
         number = re.match(rf"{re.escape(LAYERS['llm'])}\.(\d+)\.", name)
-        first = min(first, 0 if name.startswith(f"{EMBEDDINGS}.") else int(number.group(1)) if number else first)
+        if number:
+            first = min(first, int(number.group(1)))
+        elif not name.startswith(AFTER_LAYERS):
+            return 0
     return first
 
 
