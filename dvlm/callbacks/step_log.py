@@ -57,7 +57,11 @@ class StepLog(L.Callback):
     def _metrics(self, trainer: L.Trainer, module: Any) -> dict[str, float]:
         total = self._waited + self._worked
         rate = module.step_tokens * trainer.world_size / total
-        metrics = {"perf/tokens_per_second": rate, "perf/data_wait_share": self._waited / total}
+        metrics = {
+            "perf/tokens_per_second": rate,
+            "perf/data_wait_share": self._waited / total,
+            "perf/step_seconds": total,
+        }
         if module.device.type == "cuda":
             metrics["perf/memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
             peak = peak_flops(module.device)
