@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,12 +34,19 @@ def nothing(config: Any) -> float:
     return carry_out(lambda *_: 0.0, config, directory, Place.here(os.environ))
 
 
-def seconds(*arguments: str) -> float:
-    """How long a command of this file takes, from its start to its end."""
-    started = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds on the clock, and of CPU over all processes: on a busy machine only the second means something."""
+
+    clock: float
+    cpu: float
+
+
+def cost(*arguments: str) -> Cost:
+    """What a command of this file takes, from its start to its end."""
+    started, before = time.perf_counter(), sum(os.times()[2:4])
     command = [sys.executable, __file__, "--child", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    return time.perf_counter() - started
+    return Cost(time.perf_counter() - started, sum(os.times()[2:4]) - before)
 
 
 def main() -> None:
@@ -52,11 +59,14 @@ def main() -> None:
     swept, alone = [], []
     with tempfile.TemporaryDirectory() as place:
         for number in range(chosen.rounds):
-            swept.append(seconds("-m", f"seed={seeds}", f"hydra.sweep.dir={place}/{number}") / chosen.jobs)
-            alone.append(seconds(f"hydra.run.dir={place}/alone-{number}"))
-    job, process = statistics.median(swept), statistics.median(alone)
-    print(f"{chosen.jobs} jobs that do nothing: {job:.2f} s a job; a process of its own: {process:.2f} s")
-    print(f"ratio {process / job:.1f}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+            swept.append(cost("-m", "hydra/sweeper=grid", f"seed={seeds}", f"hydra.sweep.dir={place}/{number}"))
+            alone.append(cost(f"hydra.run.dir={place}/alone-{number}"))
+    for name in Cost._fields:
+        job = statistics.median(getattr(each, name) for each in swept) / chosen.jobs
+        process = statistics.median(getattr(each, name) for each in alone)
+        ratio = f"{process / job:.1f}x"
+        print(f"{name:6}{job:.2f} s a job of {chosen.jobs}; {process:.2f} s in a process of its own ({ratio})")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own sweeper, but for a second composition of every job: the launchers check each before any starts."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """The launcher does."""
 
 
 class JobFailed(CompactHydraException):

@@ -63,6 +63,7 @@ class Transformers:
             sampling=sampling,
             draws=[order.draw for order in orders] if sampling.temperature else (),
             processors=processors,
+            interruptible=True,
         )
 
     def use(self, adapter: Path) -> None:

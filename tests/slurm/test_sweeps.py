@@ -15,7 +15,10 @@ import pytest
 from safetensors.torch import load_file
 from support import CACHE, SMALL
 
+from dvlm.sweeps import lock, selection
+from dvlm.sweeps.place import Place
 from dvlm.sweeps.status import State, Status, Sweep
+from dvlm.values import InputError
 
 pytestmark = pytest.mark.slurm
 
@@ -114,6 +117,18 @@ def test_killed_and_failing_jobs_leave_the_others_alone_and_run_again(place):
     assert Status.read(victim()).restarts == 1
 
 
+def test_a_waiting_job_holds_its_directory_until_it_is_cancelled(tmp_path):
+    command = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true"]
+    job = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    lock.claim(tmp_path / "run", Place.here({"SLURM_JOB_ID": job}))
+    assert f"is held by SLURM job {job} " in selection.refusal(tmp_path / "run")
+    with pytest.raises(InputError, match=f"held by SLURM job {job}"):
+        lock.claim(tmp_path / "run", Place.here({}))
+    subprocess.run(["scancel", job], check=True)
+    until(lambda: lock.holder(tmp_path / "run") is None)
+    lock.claim(tmp_path / "run", Place.here({}))
+
+
 @pytest.fixture(scope="module")
 def whole(place) -> Path:
     """A job that nothing interrupts."""
@@ -138,13 +153,8 @@ def test_a_preempted_job_ends_as_one_that_was_not(place, whole, ask):
     until(lambda: any("train/loss" in line for line in losses(run)))
     job = Status.read(run).job
     subprocess.run([*ask, job], check=True, timeout=PATIENCE)
-    # The same command, while the job is at work or waits to be started again, is refused.
-    second = begin(place, name, *CLUSTER, "trainer.eval_steps=2", "trainer.num_train_epochs=4")
-    refused = finish(second)
     said = finish(process)
     assert process.returncode == 0, said
-    assert f"is held by SLURM job {job}" in refused
-    assert second.returncode == 1
     assert losses(run) == losses(whole)
     ours, theirs = (load_file(each / "checkpoints" / "last" / "adapter_model.safetensors") for each in (run, whole))
     assert all((ours[key] == theirs[key]).all() for key in theirs)
