@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from dvlm.augmentation.pipeline import Pipeline
-from dvlm.config import EngineConfig, ModelConfig
+from dvlm.config import EngineConfig, ExportConfig, ModelConfig
 from dvlm.geometry.shapes import Kind, Shapes
 from dvlm.inference import captions
 from dvlm.inference.asking import Placed, Request, ask
@@ -24,7 +24,7 @@ from dvlm.inference.inputs import folder_images
 from dvlm.inference.loading import load_engine
 from dvlm.inference.structure import accepts
 from dvlm.models import load
-from dvlm.models.merge import merge
+from dvlm.models.merge import merge, ramp
 from dvlm.values import Annotation, Drawn, InputError, Mode
 
 SMALL = EngineConfig(batch_size=4, max_new_tokens=160, max_objects=2, max_desc_chars=4, max_line_points=3)
@@ -185,7 +185,15 @@ def test_adapters_are_swapped_on_one_base(tiny, requests, adapters):
 
 
 def test_adapter_and_merged_model_answer_alike(tiny, requests, adapters, engine, tmp_path):
-    merge(adapters[0], tmp_path / "merged", base=str(tiny), dtype=None, overwrite=False)
+    export = ExportConfig(checkpoint=str(adapters[0]), output=str(tmp_path / "merged"))
+    merge(
+        adapters[0],
+        tmp_path / "merged",
+        export,
+        base=str(tiny),
+        probe=ramp(load.load_processor(str(tiny))),
+        finish=lambda *_: None,
+    )
     adapted, merged = (
         load_engine(str(each), base, SMALL) for each, base in ((adapters[0], str(tiny)), (tmp_path / "merged", None))
     )

@@ -1,0 +1,181 @@
+"""What do batches, the form of answers, and merging cost or save?
+
+    python benchmarks/inference.py [--images 64] [--tokens 48] [--rounds 5]
+
+On the tiny model, with 2 threads and images of 64 to 160 pixels:
+- images a second of the engine in batches of 16, sorted by length, against one request at a time; the answers must be
+  equal. Goal: at least 5 times.
+- seconds a step (one token of each of 16 rows) with answers held to the form of dense captions against free ones, with
+  the vocabulary of the tiny model and, with a head padded to it and made-up words, of 151,936. Goal: at most 1.10. The
+  rest of a step is far cheaper on the tiny model than on a real one, so that the second figure is an upper bound.
+- images a second of the merged model against the adapter on its base.
+Each pair is measured in turns, so that a busy machine slows both; medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoTokenizer
+
+from dvlm.config import EngineConfig, ExportConfig, ModelConfig
+from dvlm.inference.asking import Request, ask
+from dvlm.inference.backend import Order, Transformers
+from dvlm.inference.engine import Engine
+from dvlm.inference.grammar import Limits, answer_grammar
+from dvlm.inference.loading import load_engine
+from dvlm.models import load
+from dvlm.models.generate import Sampling
+from dvlm.models.merge import merge, ramp
+from dvlm.models.tiny import prepare
+from dvlm.process import quiet_libraries
+from dvlm.values import Mode, generator
+
+BATCH, REAL_VOCABULARY = 16, 151_936
+SIDES = (64, 96, 128, 160)
+
+
+def photographs(folder: Path, count: int) -> list[Path]:
+    """Noise of sixteen sizes."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        size = (SIDES[number % 4], SIDES[number // 4 % 4])
+        cv2.imwrite(str(path), rng.integers(0, 256, (*size, 3), np.uint8))
+    return paths
+
+
+def in_turns(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, float]:
+    """Median seconds of both, after one round that does not count. What they return must be equal."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 1):
+        results = []
+        for run, times in zip((one, other), seconds, strict=True):
+            start = time.perf_counter()
+            results.append(run())
+            times.append(time.perf_counter() - start)
+        assert results[0] == results[1], "the two sides do not answer alike"
+    return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
+
+
+def answers(engine: Engine, paths: list[Path], **changes: Any) -> Callable[[], list[str]]:
+    """A run over all images."""
+    engine = replace(engine, config=replace(engine.config, **changes))
+    return lambda: [reply.text for reply in engine.answer(Request(images=(path,)) for path in paths)]
+
+
+def batches(engine: Engine, paths: list[Path], rounds: int) -> None:
+    """In batches of similar length, and one by one."""
+    batched, single = in_turns(answers(engine, paths), answers(engine, paths, batch_size=1), rounds)
+    both = f"{len(paths) / batched:.1f} against {len(paths) / single:.1f} images a second"
+    print(f"batches of {BATCH}, sorted by length: {both}, {single / batched:.2f} times; equal answers")
+
+
+def form(engine: Engine, paths: list[Path], tokens: int, rounds: int) -> None:
+    """Seconds a step with and without the form, at both vocabularies."""
+    tokenizer, model = engine.backend.tokenizer, engine.backend.model  # type: ignore[attr-defined]
+    asked = [
+        ask(Request(images=(path,)), prompts=engine.prompts, canvas=engine.canvas, encoder=engine.encoder)
+        for path in paths[:BATCH]
+    ]
+    # Descriptions that have no end within the tokens measured: so all rows are held in every step.
+    grammar = answer_grammar(Mode.DENSE, [(64, 64)], "norm1000", Limits(max_desc_chars=400))
+    opened = grammar.replace('image1 ::= "[]" | "[" object1', 'image1 ::= "[" object1').replace("{0,400}", "{400}")
+    for words in (model.config.text_config.vocab_size, REAL_VOCABULARY):
+        if words == REAL_VOCABULARY:
+            tokenizer = widened(tokenizer, REAL_VOCABULARY)
+            model.resize_token_embeddings(words, mean_resizing=False)
+        backend = Transformers(model, tokenizer)
+
+        def steps(held: bool, backend: Transformers = backend) -> Callable[[], int]:
+            orders = [Order(each, opened if held else None, generator(0, "answer", 0, 0)) for each in asked]
+            sampling = Sampling(max_new_tokens=tokens)
+            return lambda: max(len(each.ids) for each in backend.write(orders, sampling=sampling))
+
+        held, free = in_turns(steps(True), steps(False), rounds)
+        each = f"{held / tokens * 1000:.2f} against {free / tokens * 1000:.2f} ms a step of {BATCH} rows"
+        print(f"held to the form, {words:,} words: {each}, {held / free:.3f} times")
+
+
+def widened(tokenizer: Any, words: int) -> Any:
+    """A copy of a tokenizer with made-up words of one to four characters, as many as a real one has."""
+    import json
+
+    from tokenizers import Tokenizer
+
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    rng, vocabulary = np.random.default_rng(0), content["model"]["vocab"]
+    letters = sorted(token for token in vocabulary if len(token) == 1)
+    number = max(len(tokenizer), max(vocabulary.values()) + 1)
+    while number < words - 200:  # a real head has some rows without a word, too
+        word = "".join(rng.choice(letters, rng.integers(2, 9)))
+        if word not in vocabulary:
+            vocabulary[word] = number
+            number += 1
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        Tokenizer.from_str(json.dumps(content)).save(str(Path(folder) / "tokenizer.json"))
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def merged(tiny: Path, paths: list[Path], config: EngineConfig, rounds: int, folder: Path) -> None:
+    """The merged model against the adapter."""
+    base = load.load_model(ModelConfig(model=str(tiny), torch_dtype="float32", max_model_len=1), packing=False)
+    torch.manual_seed(0)
+    adapted: Any = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.05)
+    adapted.save_pretrained(folder / "adapter")
+    load.load_processor(str(tiny)).save_pretrained(folder / "adapter")
+    export = ExportConfig(checkpoint=str(folder / "adapter"), output=str(folder / "merged"))
+    merge(
+        folder / "adapter",
+        folder / "merged",
+        export,
+        base=str(tiny),
+        probe=ramp(load.load_processor(str(tiny))),
+        finish=lambda *_: None,
+    )
+    whole = load_engine(str(folder / "merged"), None, config)
+    adapter = load_engine(str(folder / "adapter"), str(tiny), config)
+    fast, slow = in_turns(answers(whole, paths), answers(adapter, paths), rounds)
+    both = f"{len(paths) / fast:.1f} against {len(paths) / slow:.1f} images a second"
+    print(f"merged against adapter: {both}, {slow / fast:.2f} times; equal answers")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(2)
+    tiny = prepare(Path("outputs/cache"))
+    config = EngineConfig(batch_size=BATCH, max_new_tokens=arguments.tokens, constrained=False)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        paths = photographs(folder, arguments.images)
+        batches(load_engine(str(tiny), None, config), paths, arguments.rounds)
+        merged(tiny, paths, config, arguments.rounds, folder)
+        form(load_engine(str(tiny), None, config), paths, arguments.tokens, arguments.rounds)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
