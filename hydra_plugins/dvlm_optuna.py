@@ -118,12 +118,18 @@ class OptunaSweeper(Sweeper):
         )
 
     def _run(self, trials: Any, batch: Sequence[Any], fixed: list[str]) -> None:
+        from dvlm.sweeps.status import State, Status
         from hydra_plugins._dvlm_space import written
 
         jobs = [[*fixed, *written(trial.params), f"hydra.sweeper.trial={trial.number}"] for trial in batch]
         self.validate_batch_is_legal(jobs)
         results = self._launched(jobs, min(trial.number for trial in batch))
         for trial, result in zip(batch, results, strict=True):
+            status = Status.read(_directory(result))
+            if status is not None and status.state is State.PREEMPTED:
+                # Not told: it stays open, and whoever gives the command again goes on with it.
+                print(f"trial {trial.number} preempted at step {status.step}", flush=True)
+                continue
             told = trials.tell(trial.number, self._values(result))
             text = ", ".join(f"{value:.4g}" for value in told.values or ())
             print(f"trial {told.number} {told.state.name.lower()} {text}  {' '.join(written(told.params))}", flush=True)
