@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-OWNERS = ".samplers"
 POLL = 2.0  # seconds between looks at a job that a dead sweeper has left running
 
 
@@ -62,6 +62,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run trials until the study has as many as it is to have; returns the best of them."""
+        from dvlm.sampling import owners
         from dvlm.sampling.study import Trials
         from dvlm.sweeps import lock
         from dvlm.sweeps.place import Place
@@ -72,14 +73,13 @@ class OptunaSweeper(Sweeper):
         self.directory.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.directory / "multirun.yaml")
         place = Place.here(os.environ)
-        owner = f"{place.host}-{place.pid}-{place.born}"
-        owners = self.directory / OWNERS
+        owner = owners.name(place)
         try:
             fixed, setting = self._setting(arguments)
             # A key or value that does not compose is found before it is part of the study.
             self.validate_batch_is_legal([[*fixed, *written(example(setting.space))]])
-            with lock.held(owners / owner, place):
-                trials = Trials(setting, owner, lambda name: bool(name) and lock.holder(owners / name) is not None)
+            with lock.held(owners.directory(self.directory, owner), place):
+                trials = Trials(setting, owner, partial(owners.lives, self.directory))
                 while batch := trials.next(self.n_jobs):
                     self._run(trials, batch, fixed)
         except InputError as error:

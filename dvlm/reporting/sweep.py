@@ -11,6 +11,7 @@ from typing import Any
 
 from dvlm.reporting import runs
 from dvlm.reporting.runs import KL, SFT, Run
+from dvlm.sampling import owners
 from dvlm.sweeps import status
 from dvlm.values import InputError
 
@@ -20,7 +21,8 @@ SCORES = ("eval/caption_f1", "eval/f1", "eval/summary_f1")
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep in its order. `baselines`: SFT runs, of the sweep itself or given."""
+    """The runs of a sweep in its order. `baselines`: SFT runs, of the sweep itself or given; `sampled`: more trials
+    are being drawn."""
 
     name: str
     directory: Path
@@ -28,6 +30,7 @@ class Sweep:
     created: str
     runs: tuple[Run, ...]
     baselines: tuple[Run, ...]
+    sampled: bool = False
 
     @cached_property
     def parameters(self) -> list[str]:
@@ -60,8 +63,8 @@ class Sweep:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs or waits any more."""
-        return all(run.state in ("succeeded", "pruned", "failed", "unknown") for run in self.runs)
+        """Whether nothing of it runs or waits any more, and nobody draws more trials."""
+        return not self.sampled and all(run.state in ("succeeded", "pruned", "failed", "unknown") for run in self.runs)
 
 
 def read(directory: Path, baseline: Path | None = None) -> Sweep:
@@ -90,6 +93,7 @@ def read(directory: Path, baseline: Path | None = None) -> Sweep:
         created=facts.created if facts else "",
         runs=found,
         baselines=(*given, *own),
+        sampled=owners.any_lives(directory),
     )
 
 
