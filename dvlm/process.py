@@ -34,7 +34,5 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=".*deprecated.*", module=module)
     # Ours starts at the pack that the run had reached, which Lightning cannot know.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # The first micro-batches of a step whose answers are still to be written.
-    warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
     # A run without validation records.
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")

@@ -50,15 +50,16 @@ class GKDModule(SFTModule):
         """Not on the student's own samples."""
         return super().must_pull and not self._told.get("train/on_policy")
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """As in SFT on the data's answers; else nothing until the last micro-batch, which stands for the whole step."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As in SFT on the data's answers; else a loss of 0 until the last micro-batch, which stands for the whole step."""
         origin = self.origin(batch)
         self._told = {} if self.rollout is None else {"train/on_policy": float(origin is Origin.STUDENT)}
         if origin is Origin.DATA:
             return super().training_step(batch, batch_idx)
         self._held.append(batch)
         if len(self._held) < self.accumulation:
-            return None
+            # Lightning refuses to go without a loss on several ranks: this one's gradient is 0, and cleared again.
+            return next(p for p in self.parameters() if p.requires_grad).sum() * 0.0
         held, self._held = self._held, []
         return self._learn_from_written(held, origin)
 

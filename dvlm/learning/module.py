@@ -101,7 +101,7 @@ class SFTModule(L.LightningModule):
         """Whether the step under way has gradients for certain: without cross-entropy a student may be at its aim."""
         return self.rlhf.sft_alpha > 0 and not self.skipping
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss whose mean over ranks and accumulated micro-batches is the step's sum over its supervised tokens."""
         return self.learn(batch) * self.divisor
 
