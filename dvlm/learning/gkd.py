@@ -51,7 +51,7 @@ class GKDModule(SFTModule):
         return super().must_pull and not self._told.get("train/on_policy")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As in SFT on the data's answers; else a loss of 0 until the last micro-batch, which stands for the whole step."""
+        """As in SFT on the answers of the data; else 0 until the last micro-batch, which stands for the whole step."""
         origin = self.origin(batch)
         self._told = {} if self.rollout is None else {"train/on_policy": float(origin is Origin.STUDENT)}
         if origin is Origin.DATA:
