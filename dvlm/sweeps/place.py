@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SCHEDULER = "SLURM_"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

@@ -99,6 +99,12 @@ def test_no_file_is_long():
     assert not [f"{file.relative_to(ROOT)}: {length}" for file, length in lengths.items() if length > LONGEST]
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports each by its name alone: of two that share one, neither can be collected with the other."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert not sorted(name for name in set(names) if names.count(name) > 1)
+
+
 def test_no_error_is_swallowed():
     """`except:` and `except Exception:` may add to an error, but must raise again."""
 
