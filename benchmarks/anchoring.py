@@ -22,6 +22,7 @@ import torch
 
 from dvlm import assembly, process
 from dvlm.config.compose import compose
+from dvlm.config.job import Job
 from dvlm.data import answers
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.learning.module import SFTModule
@@ -67,7 +68,8 @@ def fit(directory: Path, *overrides: str) -> tuple[SFTModule, CaptionDataModule]
     config = assembly.prepare(config)
     data = assembly.build_data(config)
     module = assembly.build_module(config, assembly.build_model(config), data)
-    assembly.fit(config, directory, assembly.build_trainer(config, directory, module, data), module, data)
+    trainer = assembly.build_trainer(config, directory, module, data, Job())
+    assembly.fit(config, directory, trainer, module, data)
     return module, data
 
 
