@@ -32,7 +32,7 @@ def command(*overrides: str) -> list[str]:
 
 
 def sweep(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*overrides), cwd=directory, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*overrides), cwd=directory, capture_output=True, text=True, timeout=900)
 
 
 def numbers(file: Path) -> list[int]:
