@@ -24,7 +24,9 @@ class EngineConfig:
     constrained: bool = knob(True, "hold answers to the form of their mode while they are written")
     max_objects: int = knob(60, "objects an image; part of the form", "objects")
     max_line_points: int = knob(32, "vertices of a line; part of the form", "points")
-    max_desc_chars: int = knob(80, "characters of a description or summary; part of the form", "characters")
+    max_desc_chars: int = knob(
+        80, "characters of a description or summary, as many again after an escape; part of the form", "characters"
+    )
 
     def __post_init__(self) -> None:
         one_of("engine.backend", self.backend, ("transformers", "vllm"))
