@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.best import Best
 from dvlm.callbacks.saving import Saving
 from dvlm.callbacks.stopping import EarlyStopping
@@ -55,7 +56,12 @@ def resumed(tmp_path: Path, best: int | None, at: int = 4) -> Saving:
     theirs = store_of(tmp_path / "theirs", 2, 4, 6)
     theirs.point("best", 6)
     saving = Saving(
-        CheckpointStore(tmp_path / "ours"), TrainerConfig(), processor=None, prompts=None, resumed=theirs.path(at)
+        CheckpointStore(tmp_path / "ours"),
+        TrainerConfig(),
+        processor=None,
+        prompts=None,
+        canvas=Pipeline(),
+        resumed=theirs.path(at),
     )
     saving.load_state_dict({"value": 1.0, "step": best})
     saving.on_fit_start(trainer(), None)

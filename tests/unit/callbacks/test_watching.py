@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -56,22 +55,24 @@ def test_lines_at_the_last_step_and_after_each_validation(capsys, monkeypatch):
 
 
 def test_speed_and_waiting_are_measured_over_the_whole_step(monkeypatch):
-    """Two micro-batches: waits of 1 s and 2 s, work of 3 s and 4 s, 30 and 20 tokens on each of two ranks."""
+    """Two micro-batches: waits of 1 s and 2 s, work of 3 s and 4 s, 50 tokens on each of two ranks."""
     clock = iter([0.0, 1.0, 4.0, 6.0, 10.0, 10.0])
     monkeypatch.setattr(step_log.time, "perf_counter", lambda: next(clock))
     published: dict[str, float] = {}
     trainer = SimpleNamespace(global_step=1, log_every_n_steps=1, world_size=2)
     module = SimpleNamespace(
-        accumulation=2, device=torch.device("cpu"), publish=published.update, step_metrics=lambda: {"train/loss": 1.0}
+        accumulation=2,
+        device=torch.device("cpu"),
+        publish=published.update,
+        step_tokens=50,
+        step_metrics=lambda: {"train/loss": 1.0},
+        end_step=lambda: None,
     )
     log = StepLog(lambda: 1.0)
     log.on_train_start(trainer, module)
-    for index, tokens in enumerate((30, 20)):
-        batch: Any = SimpleNamespace(attention_mask=None, input_ids=torch.zeros(1, tokens))
-        if index:
-            batch.attention_mask = torch.tensor([[0] * 5 + [1] * tokens])
-        log.on_train_batch_start(trainer, module, batch, index)
-        log.on_train_batch_end(trainer, module, None, batch, index)
+    for index in range(2):
+        log.on_train_batch_start(trainer, module, None, index)
+        log.on_train_batch_end(trainer, module, None, None, index)
     assert published["perf/data_wait_share"] == pytest.approx(3 / 10)
     assert published["perf/tokens_per_second"] == pytest.approx(50 * 2 / 10)
     assert published["train/loss"] == 1.0
@@ -92,13 +93,18 @@ def test_the_peak_of_a_gpu_is_that_of_its_own_name(monkeypatch):
 def test_the_first_gradients_are_looked_at_once():
     good, bad = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     good.grad, bad.grad = torch.ones(2), torch.tensor([1.0, float("nan")])
+    trainer = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_idx=1)))
+
+    def module(parameter: torch.nn.Parameter, must_pull: bool = True) -> SimpleNamespace:
+        return SimpleNamespace(accumulation=2, must_pull=must_pull, tower_of_parameters=lambda: {"vit": [parameter]})
+
     callback = FirstGradients()
+    callback.on_before_optimizer_step(trainer, module(bad, must_pull=False), None)
     with pytest.raises(HealthError, match="vit: gradients are not finite"):
-        callback.on_before_optimizer_step(None, SimpleNamespace(tower_of_parameters=lambda: {"vit": [bad]}), None)
+        callback.on_before_optimizer_step(trainer, module(bad), None)
     callback = FirstGradients()
     for parameter in (good, bad):
-        module = SimpleNamespace(tower_of_parameters=lambda parameter=parameter: {"vit": [parameter]})
-        callback.on_before_optimizer_step(None, module, None)
+        callback.on_before_optimizer_step(trainer, module(parameter), None)
 
 
 def test_a_picture_has_truth_and_answer_side_by_side(data):
