@@ -146,7 +146,7 @@ def start(model: Path) -> dict[str, Any]:
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """Retention against gain: losses to the left, names to the right; one point a beta, the base as a cross."""
+    """What is kept of a, as loss and as names, against what is gained on b; and the distance from the base."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -154,19 +154,19 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
 
     base, students = rows[0], rows[1:]
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 4), layout="constrained")
-    panels = [
-        ("sft_loss", "cross-entropy on b (lower: more gained)", "cross-entropy on a (lower: more kept)"),
-        ("named_f1", "F1 of classes named on b (higher: more gained)", "F1 of classes named on a (higher: more kept)"),
-    ]
-    for panel, (key, gain, kept) in zip(axes, panels, strict=False):
-        panel.plot(base["b"][key], base["a"][key], "x", color="black", markersize=9, label="base")
-        panel.plot([r["b"][key] for r in students], [r["a"][key] for r in students], "-", color="0.8", zorder=0)
+    panels = {
+        "sft_loss": "cross-entropy on a (lower: more kept)",
+        "named_f1": "F1 of classes named on a (higher: more kept)",
+    }
+    for panel, (key, kept) in zip(axes, panels.items(), strict=False):
+        panel.plot(base["b"]["sft_loss"], base["a"][key], "x", color="black", markersize=9, label="base")
+        panel.plot([r["b"]["sft_loss"] for r in students], [r["a"][key] for r in students], "-", color="0.8", zorder=0)
         for row in students:
-            sft = row["beta"] == 0
-            panel.plot(row["b"][key], row["a"][key], "s" if sft else "o", color="C3" if sft else "C0", markersize=8)
+            sft, place = row["beta"] == 0, (row["b"]["sft_loss"], row["a"][key])
+            panel.plot(*place, "s" if sft else "o", color="C3" if sft else "C0", markersize=8)
             name = "SFT" if sft else f"β={row['beta']:g}"
-            panel.annotate(name, (row["b"][key], row["a"][key]), xytext=(6, 5), textcoords="offset points", fontsize=9)
-        panel.set(xlabel=gain, ylabel=kept)
+            panel.annotate(name, place, xytext=(6, 5), textcoords="offset points", fontsize=9)
+        panel.set(xlabel="cross-entropy on b (lower: more gained)", ylabel=kept)
         panel.legend(frameon=False)
     for domain, colour in (("a", "C0"), ("b", "C1")):
         heights = [row[domain]["kl_loss"] for row in students]
