@@ -19,6 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+INTERRUPTED = 130  # exit code, as shells have it
+
 
 class GridSweeper(BasicSweeper):
     """Hydra's own sweeper, but for a second composition of every job: the launchers check each before any starts."""
@@ -57,7 +59,9 @@ class Planned:
 
 
 class _DVLMLauncher(Launcher):
-    """What the two launchers share."""
+    """What the two launchers share. `LEFT` says what an interrupted one leaves behind."""
+
+    LEFT: str
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
@@ -72,7 +76,11 @@ class _DVLMLauncher(Launcher):
         command = [sys.executable, "-m", f"dvlm.{self.config.hydra.job.config_name}", *sys.argv[1:]]
         Sweep.extend(self.sweep, command=command, jobs=listed)
         self.refused: dict[Path, str] = {}
-        self._run(jobs)
+        try:
+            self._run(jobs)
+        except KeyboardInterrupt:
+            print(f"interrupted: {self.LEFT}; the same command goes on with {self.sweep}", flush=True)
+            raise SystemExit(INTERRUPTED) from None
         return [self._returned(job) for job in jobs]
 
     def _run(self, jobs: list[Planned]) -> None:
@@ -144,6 +152,8 @@ class _DVLMLauncher(Launcher):
 class LocalLauncher(_DVLMLauncher):
     """Jobs on this machine: conf/hydra/launcher/local.yaml."""
 
+    LEFT = "the jobs that ran have saved and stopped"
+
     def __init__(self, n_jobs: int | None, cpu_threads: int | None, warm: Sequence[str]) -> None:
         self.n_jobs, self.cpu_threads, self.warm = n_jobs, cpu_threads, warm
 
@@ -192,6 +202,8 @@ class Remote:
 
 class SlurmLauncher(_DVLMLauncher):
     """Jobs on a SLURM cluster: conf/hydra/launcher/slurm.yaml."""
+
+    LEFT = "submitted jobs run on by themselves (scancel ends them)"
 
     def __init__(self, gpus_per_node: int | None, **request: Any) -> None:
         self.gpus_per_node = gpus_per_node
