@@ -28,7 +28,7 @@ ON_THE_COMMAND_LINE = [
     (["rlfh=gkd_forward"], "unknown key 'rlfh'; did you mean 'rlhf'?"),
     (["rlhf=gkd_foward"], "rlhf has no option 'gkd_foward'; did you mean 'gkd_forward'?"),
     (["+experiment=gkd_foward"], "experiment has no option 'gkd_foward'; did you mean 'gkd_forward'?"),
-    (["rlhf=zzz"], "rlhf has no option 'zzz'; known: gkd_forward, none"),
+    (["rlhf=zzz"], "rlhf has no option 'zzz'; known: gkd, gkd_forward, gkd_swift, gkd_trl, none, seq_kd"),
     (["hydra/launcher=zzz"], "hydra/launcher has no option 'zzz'"),
     (["data="], "'data=': expected one option of data; known: demo, jsonl"),
     (["data=null"], "'data=null': expected one option of data"),

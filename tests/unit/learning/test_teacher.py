@@ -64,7 +64,7 @@ def taught(tuned: Tuned, teacher: Teacher, batch: Batch) -> torch.Tensor:
         (("tuner.modules_to_save=[aligner]",), AdaptersOff),
         (("tuner.use_dora=true",), AdaptersOff),
         ((*VISION, "tuner.lora_bias=all"), FrozenModel),
-        (("tuner=full", "tuner.freeze_aligner=false"), FrozenModel),
+        (("tuner=full", "tuner.freeze_aligner=false", "tuner.init_lora_weights=true"), FrozenModel),
     ],
     ids=["llm", "all-towers", "aligner-whole", "dora", "biases", "full"],
 )
@@ -100,8 +100,8 @@ def test_a_teacher_with_another_vocabulary_is_refused(data, cache):
         build(data, f"rlhf.teacher_model={path}")
 
 
-def test_a_teacher_with_another_chat_template_is_refused(data, tiny, tmp_path):
-    path = shutil.copytree(tiny, tmp_path / "other")
+def test_a_teacher_with_another_chat_template_is_refused(data, cache, tmp_path):
+    path = shutil.copytree(prepare(cache, seed=18, spec=TinySpec(hidden=96, heads=3, kv_heads=1)), tmp_path / "other")
     template = path / "chat_template.jinja"
     template.write_text(template.read_text(encoding="utf-8") + "bye", encoding="utf-8")
     with pytest.raises(HealthError, match="different chat templates"):
