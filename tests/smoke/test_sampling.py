@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support import CACHE, small_config
 from tiny_runs import GKD, SHORT
 
@@ -64,6 +65,7 @@ def test_a_killed_sweeper_is_resumed_and_no_trial_runs_twice(tmp_path):
     assert best == {tuple(map(run.parameter, read.parameters)) for run in front(read.runs, KL, SFT)}
 
 
+@pytest.mark.slow
 def test_a_failing_trial_is_recorded_and_the_others_go_on(tmp_path):
     options = ("hydra.sweeper.sampler=grid", "seed=13,14", "rlhf.beta=0.1", "rlhf=gkd_forward")
     done = sweep(tmp_path, *options)

@@ -19,8 +19,6 @@ from dvlm.data.demo import prepare
 from dvlm.scale import strategies
 from dvlm.train import train
 
-pytestmark = pytest.mark.slow
-
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 # Three steps of four packs. The adapters do not start at zero, so that each has a gradient; some packs have no picture,
 # and two of the last step no label.
