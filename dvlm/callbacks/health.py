@@ -74,7 +74,17 @@ class SamePacks(L.Callback):
                 f"resume_from: the packs of the first {step} steps are not those that the checkpoint has seen; resume "
                 "with the same data, seed, augmentation, packing, packs_per_step and global_max_length"
             )
+        _count_again(checkpoint, module.accumulation)
 
     def _seen(self, trainer: L.Trainer, step: int) -> str:
         plan = trainer.datamodule.train_plan  # type: ignore[attr-defined]
         return hashlib.sha256(repr(plan.packs[: step * plan.packs_per_step]).encode()).hexdigest()
+
+
+def _count_again(checkpoint: dict[str, Any], accumulation: int) -> None:
+    """Lightning counts the micro-batches of one rank: on another number of ranks the same step is another count."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    more = checkpoint["global_step"] * accumulation - progress["current"]["ready"]
+    for counts in (progress["current"], progress["total"]):
+        for name in ("ready", "started", "processed", "completed"):
+            counts[name] += more

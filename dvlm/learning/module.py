@@ -213,7 +213,6 @@ class SFTModule(L.LightningModule):
             )
         self.latest |= checkpoint["latest"]
         self.validated = checkpoint["validated"]
-        _count_again(checkpoint, self.accumulation)
 
     def _kept_shapes(self) -> dict[str, torch.Size]:
         """What a checkpoint holds: the parameters that train, and what adapters started from the base began as."""
@@ -223,12 +222,3 @@ class SFTModule(L.LightningModule):
     def tower_of_parameters(self) -> dict[Tower, list[Tensor]]:
         """The trainable parameters of each tower."""
         return {t: [p for _, p in rows if p.requires_grad] for t, rows in towers.parameters(self.model).items()}
-
-
-def _count_again(checkpoint: dict[str, Any], accumulation: int) -> None:
-    """Lightning counts the micro-batches of one rank: on another number of ranks the same step is another count."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    more = checkpoint["global_step"] * accumulation - progress["current"]["ready"]
-    for counts in (progress["current"], progress["total"]):
-        for name in ("ready", "started", "processed", "completed"):
-            counts[name] += more

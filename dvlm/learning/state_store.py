@@ -24,6 +24,7 @@ SUFFIX, STATES, CHECKSUM = ".safetensors", "states", "crc32"
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that has died
 SLICES = 64  # of the limit: after writing so much a process looks again how much all have written
 ROOM = 0.95  # of the limit is what eviction leaves
+TRIES = 3  # at reading an entry, before it counts as damaged
 
 
 class StateStore:
@@ -39,15 +40,19 @@ class StateStore:
     def read(self, key: str, rows: int) -> Tensor | None:
         """The states (rows, H) under `key`, mapped from the file; None where there are none, or none that are whole."""
         path = self._path(key)
-        try:
-            states = _load(path, rows)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            # torch opens the file a second time, by name, and calls it a RuntimeError when it has just been evicted.
-            if not path.exists():
-                return None
-            warnings.warn(f"teacher cache: {path} is damaged and computed anew: {error}", stacklevel=2)
-            _remove(path)
-            return None
+        for tries_left in reversed(range(TRIES)):
+            try:
+                states = _load(path, rows)
+                break
+            except (SafetensorError, OSError, RuntimeError) as error:
+                # torch opens the file a second time, by name: a RuntimeError where it has just been evicted, and a
+                # moment later another process may have written it again.
+                if not path.exists():
+                    return None
+                if not tries_left:
+                    warnings.warn(f"teacher cache: {path} is damaged and computed anew: {error}", stacklevel=2)
+                    _remove(path)
+                    return None
         with suppress(OSError):  # another process may just have evicted it: what was read stays
             os.utime(path)
         return states
