@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration
 
 from dvlm import checks
 from dvlm.config import TunerConfig
-from dvlm.models import towers, tuning
+from dvlm.models import published, towers, tuning
 from dvlm.models.towers import Tower
-
-TEXT = {
-    "vocab_size": 151936,
-    "hidden_size": 2560,
-    "intermediate_size": 9728,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "tie_word_embeddings": True,
-}
-VISION = {
-    "depth": 24,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_heads": 16,
-    "out_hidden_size": 2560,
-    "deepstack_visual_indexes": [5, 11, 17],
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "num_position_embeddings": 2304,
-}
 
 
 def qwen3_vl_4b() -> Qwen3VLForConditionalGeneration:
-    config = Qwen3VLConfig(text_config=TEXT, vision_config=VISION, tie_word_embeddings=True)
     with torch.device("meta"):
-        return Qwen3VLForConditionalGeneration(config)
+        return Qwen3VLForConditionalGeneration(published.config("Qwen/Qwen3-VL-4B-Instruct"))
 
 
 def trainable(model: torch.nn.Module) -> int:
