@@ -42,6 +42,7 @@ from dvlm.learning.origin import shares
 from dvlm.models import load, tuning
 from dvlm.models.tuning import Tuned
 from dvlm.scale import strategies
+from dvlm.scale.file import StraightIO
 from dvlm.scale.watch import Watch, watched
 from dvlm.sweeps import ranks
 
@@ -153,7 +154,7 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
-        plugins=[*ranks.environments()],
+        plugins=[StraightIO(), *ranks.environments()],
         logger=loggers,
         callbacks=[*([Pruning(job.trial)] if job.trial else []), *build_callbacks(config, directory, data)],
     )

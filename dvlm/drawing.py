@@ -7,8 +7,6 @@ with the font that comes with OpenCV: no font has to be installed.
 from __future__ import annotations
 
 import math
-import os
-import uuid
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvlm import durable
 from dvlm.geometry.shapes import Kind, Shapes
 
 Image = NDArray[np.uint8]
@@ -110,13 +109,8 @@ def side_by_side(images: Sequence[Image], titles: Sequence[str]) -> Image:
 def save_png(path: Path, image: Image) -> None:
     """Write `image` as a PNG file: any characters in `path`, parents are made, the file appears whole or not at all."""
     _check_image(image)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with durable.appearing(path, synced=False) as fresh:
+        fresh.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _check_image(image: Image) -> None:

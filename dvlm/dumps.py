@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dvlm import run
+from dvlm import durable, run
 from dvlm.config import TrainConfig
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.values import InputError
@@ -38,23 +37,23 @@ class Dumps:
         return [self.data.train_line.turn(*name).place for pack in packs if not pack.filler for name in pack.samples]
 
     def dump(self, module: Any, step: int, what: str, values: Mapping[str, float]) -> str:
-        """Write `step-000012/` by rename; returns its path, or why there is none."""
+        """Write `step-000012/`; returns its path, or why there is none: a disk that refuses must not hide `what`."""
         if self.config.trainer.strategy in SHARDED:
             return f"(no dump under trainer.strategy={self.config.trainer.strategy})"
         target = self.root / f"step-{step + 1:06d}"
         if not target.exists() and self.root.is_dir() and len(list(self.root.iterdir())) >= MOST:
             return f"(no dump: {self.root} holds {MOST})"
-        partial = self.root / f".{target.name}.partial"
-        for old in (partial, target):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
-        run.write_config(partial, self.config)
-        save_file(_trainable(module), partial / WEIGHTS)
         # JSON has no nan: numbers travel as their text.
         numbers = {name: repr(float(value)) for name, value in values.items()}
         facts = {"step": step, "what": what, "values": numbers, "records": self.records(step)}
-        (partial / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        try:
+            with durable.appearing(target) as fresh:
+                fresh.mkdir()
+                run.write_config(fresh, self.config)
+                save_file(_trainable(module), fresh / WEIGHTS)
+                (fresh / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        except (OSError, SafetensorError) as error:
+            return f"(no dump: {error})"
         return str(target)
 
 

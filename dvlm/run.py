@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dvlm import durable
 from dvlm.config import RlhfConfig, TrainConfig
 from dvlm.data.digest import sha256
 from dvlm.data.files import record_files
@@ -22,7 +22,7 @@ from dvlm.learning.optim import tower_rates
 from dvlm.learning.origin import Origin
 from dvlm.models import kinds, towers
 from dvlm.models.tuning import Tuned
-from dvlm.sweeps.status import Status, now
+from dvlm.sweeps.status import Status, now, replace_json
 
 PACKAGES = (
     "dvlm",
@@ -39,7 +39,6 @@ CONFIG, RUN = "config.yaml", "run.json"
 
 def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
     """Write `config.yaml` (resolved) and `run.json` (versions, git state, data fingerprints, host, command)."""
-    directory.mkdir(parents=True, exist_ok=True)
     write_config(directory, config)
     run = {
         "command": [sys.executable, "-m", "dvlm.train", *sys.argv[1:]],
@@ -52,14 +51,14 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
         "data": {file: sha256(Path(file)) for file in record_files(config.data)},
         **facts,
     }
-    (directory / RUN).write_text(json.dumps(run, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    replace_json(directory / RUN, run)
 
 
 def write_config(directory: Path, config: TrainConfig) -> None:
     """Write `config.yaml`, which `read_config` reads."""
     from omegaconf import OmegaConf
 
-    (directory / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    durable.replace_text(directory / CONFIG, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def read_config(directory: Path) -> TrainConfig | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from dvlm.config import TrainerConfig
@@ -37,9 +38,9 @@ class Best:
         return float(metrics[self.metric])
 
     def improves(self, metrics: Mapping[str, float], step: int) -> bool:
-        """Whether the metric is better than ever before, and if so, keep it. NaN never is."""
+        """Whether the metric is better than ever before, and if so, keep it. What is not finite never is."""
         value = self.check(metrics)
-        better = value == value and (self.value is None or self.sign * value > self.sign * self.value)
+        better = isfinite(value) and (self.value is None or self.sign * value > self.sign * self.value)
         if better:
             self.value, self.step = value, step
         return better

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from dvlm import durable
+
+log = logging.getLogger(__name__)
 FILE = "logging.jsonl"
 
 
@@ -24,26 +27,21 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def _start(self, resumed: tuple[Path, int] | None) -> None:
-        kept: list[str] = []
-        if resumed is not None and (resumed[0] / FILE).is_file():
-            lines = (resumed[0] / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
-            # A run that was killed may have left half a line.
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resumed[1]]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._replace(kept)
+        kept = [line for line, metrics in _lines(resumed[0] / FILE) if metrics["step"] <= resumed[1]] if resumed else []
+        durable.replace_text(self.path, "".join(kept))
 
     @rank_zero_only
     def forget(self, prefix: str, step: int) -> None:
         """Drop the lines of `step` that have a metric under `prefix`."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if not _logs(json.loads(line), prefix, step)]
+        lines = _lines(self.path)
+        kept = [line for line, metrics in lines if not _logs(metrics, prefix, step)]
         if len(kept) < len(lines):
-            self._replace(kept)
+            durable.replace_text(self.path, "".join(kept))
 
-    def _replace(self, lines: list[str]) -> None:
-        fresh = self.path.with_name(f".{FILE}")
-        fresh.write_text("".join(lines), encoding="utf-8")
-        os.replace(fresh, self.path)
+    @rank_zero_only
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, so that a checkpoint is never ahead of them."""
+        durable.sync(self.path)
 
     @property
     def name(self) -> str:
@@ -57,13 +55,26 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """One line, on disk at once."""
+        """One line, written at once."""
         line = json.dumps({"step": step, **metrics}, ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(line + "\n")
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration is in `config.yaml`."""
+
+
+def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a log and what they say. One that was cut off or damaged is left out, and told."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for number, raw in enumerate(file.read_bytes().splitlines(keepends=True) if file.is_file() else [], 1):
+        try:
+            if not raw.endswith(b"\n"):
+                raise ValueError("it was cut off")
+            found.append((raw.decode(), json.loads(raw)))
+        except ValueError as error:
+            log.warning("%s:%d is left out: %s", file, number, error)
+    return found
 
 
 def _logs(metrics: Mapping[str, float], prefix: str, step: int) -> bool:

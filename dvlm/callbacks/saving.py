@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.callbacks.best import Best
-from dvlm.checkpoints import TRAINER, CheckpointStore
+from dvlm.callbacks.jsonl_logger import JsonlLogger
+from dvlm.checkpoints import TRAINER, CheckpointStore, fault
 from dvlm.config import TrainerConfig
 from dvlm.data.messages import Prompts
 from dvlm.models import adapters, forward, load
 from dvlm.scale import whole
+
+log = logging.getLogger(__name__)
 
 
 class Saving(L.Callback):
@@ -49,14 +54,27 @@ class Saving(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Bring along the best checkpoint of the run that this one continues; a best that is gone is forgotten."""
-        if self.resumed is None or self.best.step is None:
+        if self.resumed is None:
             return
-        theirs = self.resumed.parent / self.store.path(self.best.step).name
-        if not theirs.is_dir():
+        wrong = None
+        if trainer.is_global_zero:
+            wrong = self._bring_best(self.resumed)
+        if trainer.strategy.broadcast(wrong):
             self.best.forget()
-        elif trainer.is_global_zero:
+
+    def _bring_best(self, resumed: Path) -> str | None:
+        """Let `best` stand for the best so far; why there is none, where it is not whole any more."""
+        if self.best.step is None:
+            (self.store.root / "best").unlink(missing_ok=True)
+            return None
+        theirs = resumed.parent / self.store.path(self.best.step).name
+        wrong = None if theirs == resumed else fault(theirs)
+        if wrong:
+            log.warning("the best checkpoint is gone: %s; the next validation is the best so far", wrong)
+            (self.store.root / "best").unlink(missing_ok=True)
+        else:
             self.store.adopt(theirs, "best")
-        trainer.strategy.barrier("checkpoint-adopted")
+        return wrong
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         """A run that had nothing left to do ends with the checkpoint that it continued."""
@@ -99,14 +117,17 @@ class Saving(L.Callback):
         step = trainer.global_step
         if step == self._saved:
             return
-        if trainer.is_global_zero:
-            self.store.begin(step)
-        trainer.strategy.barrier("checkpoint-begin")
-        trainer.save_checkpoint(self.store.partial(step) / TRAINER, weights_only=False)
-        weights = whole.export_state(module.model, keep=trainer.is_global_zero)
-        if trainer.is_global_zero:
-            self._write_model(module, self.store.partial(step), weights)
-            self.store.commit(step)
+        first = trainer.is_global_zero
+        for logger in trainer.loggers:
+            if isinstance(logger, JsonlLogger):
+                logger.sync()
+        # Only the first rank writes; the others give it what they have of what is spread.
+        with self.store.writing(step) if first else nullcontext(self.store.root) as directory:
+            trainer.save_checkpoint(directory / TRAINER, weights_only=False)
+            weights = whole.export_state(module.model, keep=first)
+            if first:
+                self._write_model(module, directory, weights)
+        if first:
             self.store.prune(self.config.save_total_limit)
         trainer.strategy.barrier("checkpoint-end")
         self._saved = step

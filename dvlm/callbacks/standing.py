@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Standing(L.Callback):
         self._write(trainer, module)
 
     def _write(self, trainer: L.Trainer, module: Any) -> None:
-        status = Status.read(self.directory) if trainer.is_global_zero else None
-        if status is not None:
-            replace(status, step=trainer.global_step, steps=module.steps).write(self.directory)
+        if trainer.is_global_zero:
+            Status.update(self.directory, step=trainer.global_step, steps=module.steps)
         self._written = time.monotonic()

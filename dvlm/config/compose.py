@@ -24,13 +24,14 @@ from dvlm.config import keys
 from dvlm.config.errors import explain
 from dvlm.config.overrides import below_null, check_overrides, quoted_paths, sweep_points
 from dvlm.config.roots import ROOTS
+from dvlm.durable import DiskError, refusal
 from dvlm.values import InputError
 
 
 def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
     """Compose `conf/<verb>.yaml` with the command line, then call `function` with the verb's root dataclass.
 
-    A bad command line or an `InputError` ends the process with code 2 and one message, without a traceback.
+    A bad command line, an `InputError` or a full disk ends the process with code 2 and one message, no traceback.
     """
     if "--help" in sys.argv or "-h" in sys.argv:
         from dvlm.config.reference import help_text
@@ -53,6 +54,11 @@ def run_verb(verb: str, function: Callable[[Any], Any]) -> None:
             if arguments.multirun:
                 raise
             return _stop(error)
+        except Exception as error:
+            said = refusal(error)
+            if said is None or arguments.multirun:
+                raise
+            return _stop(DiskError(f"{said}; free space, then give the same command again"))
 
     task.name = function.__name__  # type: ignore[attr-defined]  # by which a launcher finds it on another machine
     register()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 
+from dvlm import durable
 from dvlm.data.line import CHUNK
 from dvlm.data.mixture import Source
 from dvlm.data.parallel import in_parallel
@@ -51,15 +50,14 @@ def _file(folder: Path, epoch: int) -> Path:
 
 
 def _keep(file: Path, lengths: Lengths) -> None:
-    """Write the digest of the numbers and the numbers: by rename, so that another process sees all or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{uuid.uuid4().hex}.tmp")
+    """Write the digest of the numbers and the numbers. A disk that refuses costs a warning, never the run."""
     content = lengths.astype(STORED).tobytes()
     try:
-        fresh.write_bytes(hashlib.sha256(content).digest() + content)
-        os.replace(fresh, file)
-    finally:
-        fresh.unlink(missing_ok=True)
+        durable.clean(file.parent)
+        with durable.appearing(file) as fresh:
+            fresh.write_bytes(hashlib.sha256(content).digest() + content)
+    except OSError as error:
+        log.warning("%s cannot be written, and the next run measures again: %s", file, error)
 
 
 def _read_all(folder: Path, epochs: int, turns: int) -> dict[int, Lengths]:

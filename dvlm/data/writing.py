@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from dvlm import durable
 from dvlm.values import InputError
 
 
@@ -19,19 +19,11 @@ def whole(path: Path, *, overwrite: bool) -> Iterator[TextIO]:
     Parents are made. Raises InputError when there is such a file already, unless `overwrite` replaces it, and when
     the disk refuses.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already; choose another output, or replace it with overwrite=true")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as handle:
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with durable.appearing(path) as fresh, fresh.open("x", encoding="utf-8", newline="\n") as handle:
+            yield handle
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}; choose another output") from error
 

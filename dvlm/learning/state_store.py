@@ -7,8 +7,6 @@ two processes that write one entry write the same. Whoever has it mapped keeps i
 from __future__ import annotations
 
 import os
-import time
-import uuid
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dvlm import durable
+
 SUFFIX, STATES, CHECKSUM = ".safetensors", "states", "crc32"
-ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that has died
 SLICES = 64  # of the limit: after writing so much a process looks again how much all have written
 ROOM = 0.95  # of the limit is what eviction leaves
 TRIES = 3  # at reading an entry, before it counts as damaged
@@ -61,14 +60,11 @@ class StateStore:
         """Put `states` (S, H) under `key`. A disk that is full or gone costs a warning, never the run."""
         path = self._path(key)
         states = states.detach().cpu().contiguous()
-        scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._make_room(states.nbytes)
-            save_file({STATES: states}, scratch, {CHECKSUM: checksum(states)})
-            os.replace(scratch, path)
+            with durable.appearing(path, synced=False) as scratch:
+                save_file({STATES: states}, scratch, {CHECKSUM: checksum(states)})
         except (OSError, SafetensorError) as error:
-            _remove(scratch)
             warnings.warn(f"teacher cache: {path} cannot be written, going on without it: {error}", stacklevel=2)
 
     def size(self) -> int:
@@ -112,7 +108,7 @@ class StateStore:
                     continue
                 if item.name.endswith(SUFFIX):
                     yield facts.st_mtime, facts.st_size, item.path
-                elif time.time() - facts.st_mtime > ABANDONED:
+                elif durable.abandoned(Path(item.path)):
                     _remove(Path(item.path))
 
 

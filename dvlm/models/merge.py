@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
+from dvlm import durable
 from dvlm.config import ExportConfig, ModelConfig
 from dvlm.models import adapters, load, quantize
 from dvlm.models.adapters import CONFIG
@@ -92,7 +92,7 @@ def merge(
         finish(fresh, merged)
         for file in fresh.iterdir():
             file.chmod(0o644)
-        _replace(fresh, output, Path(scratch) / "old")
+        durable.put(fresh, output)
     return merged
 
 
@@ -102,18 +102,6 @@ def _check(merged: Merged, config: ExportConfig) -> None:
     if config.quantize is None and (merged.difference > TOLERANCE if exact else not merged.kl <= KL_BOUND):
         bound = f"{TOLERANCE} of logits" if exact else f"{KL_BOUND} of mean KL"
         raise InputError(f"the merged model is not the adapted one: {merged}; allowed is {bound}. Nothing was written")
-
-
-def _replace(fresh: Path, output: Path, aside: Path) -> None:
-    """Let `fresh` stand at `output`; what was there is put back where that fails."""
-    if output.exists():
-        os.replace(output, aside)
-    try:
-        os.replace(fresh, output)
-    except OSError:
-        if aside.exists():
-            os.replace(aside, output)
-        raise
 
 
 def _load(model: str) -> Qwen3VLForConditionalGeneration:

@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dvlm import checkpoints, interruption
+from dvlm import checkpoints, durable, interruption
+from dvlm.checkpoints import CheckpointStore
 from dvlm.config import TrainConfig
 from dvlm.interruption import Interrupted
 from dvlm.sweeps import identity, lock, scheduler
@@ -71,24 +72,20 @@ def _told(work: Work, config: TrainConfig, directory: Path, place: Place) -> Any
     )
     status.write(directory)
     try:
+        CheckpointStore(directory / "checkpoints").clean()
+        durable.clean(directory, deep=True)
         onward = continued(config, directory)
         replace_json(directory / ESSENCE, _essence(config))
         value = work(onward, directory)
     except Interrupted:
-        _end(directory, State.PREEMPTED)
+        Status.update(directory, state=State.PREEMPTED, ended=now())
         raise
     except BaseException as error:
         said = str(error) if isinstance(error, InputError) else "".join(traceback.format_exception_only(error))
-        _end(directory, State.FAILED, error=" ".join(said.split()))
+        Status.update(directory, state=State.FAILED, ended=now(), error=" ".join(said.split()))
         raise
-    _end(directory, State.SUCCEEDED, value=_finite(value))
+    Status.update(directory, state=State.SUCCEEDED, ended=now(), value=_finite(value))
     return value
-
-
-def _end(directory: Path, state: State, **changes: Any) -> None:
-    status = Status.read(directory)
-    if status is not None:
-        replace(status, state=state, ended=now(), **changes).write(directory)
 
 
 def _finite(value: Any) -> Any:

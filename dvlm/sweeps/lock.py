@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dvlm.durable import born
 from dvlm.sweeps import scheduler
-from dvlm.sweeps.place import Place, born
+from dvlm.sweeps.place import Place
 from dvlm.sweeps.status import State, Status, now, read_json, replace_json
 from dvlm.values import InputError
 

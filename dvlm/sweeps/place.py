@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvlm.durable import born
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -44,13 +46,3 @@ def slurm_job(variables: Mapping[str, str]) -> str | None:
     """The SLURM job of a process: the same before and after a requeue, also for a task of an array."""
     array, task = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else variables.get("SLURM_JOB_ID")
-
-
-def born(pid: int) -> int | None:
-    """When a process of this machine started, in ticks since the machine did; None where there is none, or a dead one
-    that nobody has waited for. With it, a process that got an old number is not taken for its predecessor."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -6,14 +6,17 @@ Both are replaced whole, so that a reader never sees half a file. Read by the la
 from __future__ import annotations
 
 import json
-import os
+import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from dvlm import durable
+
+log = logging.getLogger(__name__)
 STATUS, SWEEP = "status.json", "sweep.json"
 
 
@@ -54,6 +57,18 @@ class Status:
         """The status of the run in `directory`; None for one that never started."""
         found = read_json(directory / STATUS)
         return None if found is None else cls(**found | {"state": State(found["state"])})
+
+    @classmethod
+    def update(cls, directory: Path, **changes: Any) -> None:
+        """Bring the status of a run up to date, where it has one. A disk that refuses costs a warning: the run goes on,
+        and an error that ends it stays the one that is told."""
+        status = cls.read(directory)
+        if status is None:
+            return
+        try:
+            replace(status, **changes).write(directory)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", directory / STATUS, error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +127,5 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 def replace_json(file: Path, content: dict[str, Any]) -> None:
-    """Write beside the file, then rename: whoever reads sees the old content or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, file)
+    """Let a file hold the mapping: whoever reads sees the old content or the new one."""
+    durable.replace_text(file, json.dumps(content, ensure_ascii=False, indent=2) + "\n")

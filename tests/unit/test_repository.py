@@ -25,16 +25,17 @@ LAUNCHERS = {"dvlm.sweeps.pool", "dvlm.sweeps.ranks"}  # they start processes, a
 BELOW = {
     "geometry": set(),
     "values": {"geometry"},
+    "durable": {"values"},
     "augmentation": {"geometry", "values"},
-    "config": {"augmentation", "values"},
-    "drawing": {"geometry", "values"},
-    "data": {"geometry", "values", "augmentation", "config", "drawing"},
-    "models": {"config", "interruption", "values"},
+    "config": {"durable", "augmentation", "values"},
+    "drawing": {"durable", "geometry", "values"},
+    "data": {"durable", "geometry", "values", "augmentation", "config", "drawing"},
+    "models": {"durable", "config", "interruption", "values"},
     "scale": {"models", "config", "interruption", "values"},
-    "learning": {"models", "scale", "config", "interruption", "values"},
+    "learning": {"durable", "models", "scale", "config", "interruption", "values"},
     "costs": {"models", "learning", "config", "values"},
     "metrics": {"geometry", "values"},
-    "checkpoints": {"data", "values"},
+    "checkpoints": {"durable", "data", "values"},
     "inference": {"checkpoints", "data", "models", "geometry", "values", "augmentation", "config", "drawing"},
 }
 

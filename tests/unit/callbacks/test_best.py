@@ -30,8 +30,9 @@ def test_less_is_better_unless_more_is():
     assert improvements([3.0, 2.0, 4.0], greater_is_better=True) == [True, False, True]
 
 
-def test_nan_is_never_best_and_does_not_stay():
+def test_what_is_not_finite_is_never_best_and_does_not_stay():
     assert improvements([NAN, 3.0, NAN, 2.0]) == [False, True, False, True]
+    assert improvements([float("inf"), 3.0], greater_is_better=True) == [False, True]
 
 
 def test_a_metric_that_is_not_logged():
@@ -43,13 +44,13 @@ def test_a_metric_that_is_not_logged():
 def store_of(root: Path, *steps: int) -> CheckpointStore:
     store = CheckpointStore(root)
     for step in steps:
-        (store.begin(step) / "a.bin").write_text(str(step))
-        store.commit(step)
+        with store.writing(step) as directory:
+            (directory / "a.bin").write_text(str(step))
     return store
 
 
 def trainer() -> Any:
-    return SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(barrier=lambda name: None))
+    return SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(broadcast=lambda said: said))
 
 
 def resumed(tmp_path: Path, best: int | None, at: int = 4) -> Saving:

@@ -59,7 +59,7 @@ def same(found, wanted):
 def in_parallel(monkeypatch, processes):
     monkeypatch.setattr(parallel, "FROM", 1)
     monkeypatch.setattr(lengths, "CHUNK", 5)
-    monkeypatch.setattr(lengths.os, "sched_getaffinity", lambda _: set(range(processes)))
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(processes)))
 
 
 def test_they_are_those_of_the_samples(line):

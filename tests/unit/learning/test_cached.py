@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import small_config
 
-from dvlm import assembly
+from dvlm import assembly, durable
 from dvlm.data.collate import collate
 from dvlm.data.datamodule import CaptionDataModule
 from dvlm.data.digest import of_sample
@@ -202,10 +202,10 @@ def test_what_was_not_read_for_longest_goes_first(tmp_path):
 def test_abandoned_temporary_files_go(tmp_path):
     store = StateStore(tmp_path, 10**9)
     store.write(name(1), block(1))
-    old, new = (store._path(name(1)).with_name(f".{age}") for age in ("old", "new"))
+    old, new = (durable.beside(store._path(name(1))) for _ in range(2))
+    old = old.with_name(old.name.replace(f"-{durable.born(os.getpid())}-", "-1-"))  # an earlier process of this number
     for file in (old, new):
         file.write_bytes(b"half")
-    os.utime(old, (0, 0))
     store.size()
     assert not old.exists()
     assert new.exists()

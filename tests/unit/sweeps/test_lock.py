@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from dvlm.durable import born
 from dvlm.sweeps import lock, scheduler
-from dvlm.sweeps.place import Place, born, slurm_job
+from dvlm.sweeps.place import Place, slurm_job
 from dvlm.sweeps.status import State, Status
 from dvlm.values import InputError
 
