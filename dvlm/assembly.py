@@ -219,7 +219,9 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
     callbacks += build_progress(shown.progress)
     patience = config.trainer.early_stopping_patience
     early = [EarlyStopping(config.trainer, patience)] if patience else []
-    agreed = SameConfig(asdict(config) | {"directory": str(directory)})
+    agreed = SameConfig(
+        asdict(config) | {"directory": str(directory), "bad records": [each.place for each in data.bad]}
+    )
     return [agreed, *callbacks, Standing(directory), Preemption(saving), *early, saving]
 
 
@@ -235,8 +237,9 @@ def fit(config: TrainConfig, directory: Path, trainer: L.Trainer, module: SFTMod
     run.name_origins(console, shares(module.steps, config.rlhf, config.seed), config.rlhf)
     run.name_start(console, module.tuned, stages.not_as_teacher(config) if teacher else None)
     if trainer.is_global_zero:
-        facts = {"plan": statistics, "dropped": data.dropped, "fresh": module.tuned.fresh}
+        facts = {"plan": statistics, "dropped": data.dropped, "bad_records": len(data.bad), "fresh": module.tuned.fresh}
         run.describe(directory, config, facts)
+        run.write_bad(directory, data.bad)
     checkpoint = Path(config.resume_from) if config.resume_from else None
     if checkpoint:
         step = saved_step(checkpoint)

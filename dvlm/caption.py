@@ -19,6 +19,8 @@ def caption(config: CaptionConfig) -> None:
     from dataclasses import replace
 
     from dvlm import process
+    from dvlm.config.knob import paths
+    from dvlm.data.roots import existing
     from dvlm.data.writing import whole
     from dvlm.inference import captions, loading
     from dvlm.inference.asking import Request
@@ -26,7 +28,8 @@ def caption(config: CaptionConfig) -> None:
     from dvlm.values import Mode
 
     process.quiet_libraries()
-    found = images_of(Path(config.input).resolve())
+    roots = existing("image_root", paths("image_root", config.image_root))
+    found = images_of(Path(config.input).resolve(), roots)
     settings = replace(config.engine, batch_size=1) if config.stream else config.engine
     engine = loading.load_engine(config.checkpoint, config.base_model, settings)
     groups = batched(found, config.images_per_turn)

@@ -22,6 +22,7 @@ def evaluate(config: EvaluateConfig) -> None:
     from dvlm.evaluation import run
     from dvlm.evaluation.page import page
     from dvlm.evaluation.result import FILE, Result
+    from dvlm.run import write_bad
     from dvlm.values import InputError
 
     process.quiet_libraries()
@@ -33,6 +34,7 @@ def evaluate(config: EvaluateConfig) -> None:
     engine, line = run.build(config)
     result, found = run.evaluate(config, engine, line)
     folder.mkdir(parents=True, exist_ok=True)
+    write_bad(folder, line.bad)
     run.write_answers(found, folder / "answers.jsonl")
     (folder / "index.html").write_text(page(result, other, run.worst(found, config.worst)), encoding="utf-8")
     result.save(folder)

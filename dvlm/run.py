@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from dvlm import durable
 from dvlm.config import RlhfConfig, TrainConfig
 from dvlm.data.digest import sha256
 from dvlm.data.files import record_files
+from dvlm.data.writing import whole
 from dvlm.learning.optim import tower_rates
 from dvlm.learning.origin import Origin
 from dvlm.models import kinds, towers
 from dvlm.models.tuning import Tuned
 from dvlm.sweeps.status import Status, now, replace_json
+from dvlm.values import BadRecord
 
 PACKAGES = (
     "dvlm",
@@ -34,7 +36,7 @@ PACKAGES = (
     "albumentations",
     "opencv-python-headless",
 )
-CONFIG, RUN = "config.yaml", "run.json"
+CONFIG, RUN, BAD = "config.yaml", "run.json", "bad_records.jsonl"
 
 
 def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
@@ -52,6 +54,17 @@ def describe(directory: Path, config: TrainConfig, facts: dict[str, Any]) -> Non
         **facts,
     }
     replace_json(directory / RUN, run)
+
+
+def write_bad(directory: Path, bad: Sequence[BadRecord]) -> None:
+    """Write `bad_records.jsonl`: file, line and reasons of each record that is left out; no file where none is."""
+    if not bad:
+        (directory / BAD).unlink(missing_ok=True)
+        return
+    with whole(directory / BAD, overwrite=True) as out:
+        for each in bad:
+            row = {"file": str(each.file), "line": each.line, "reasons": each.reasons}
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_config(directory: Path, config: TrainConfig) -> None:

@@ -20,10 +20,13 @@ def main() -> None:
 def stage_a(config: StageAConfig) -> None:
     """Ask for every image that has no answer yet, then write what is complete; failures are named at the end."""
     from dvlm import process
+    from dvlm.config.knob import paths
+    from dvlm.data.roots import existing
     from dvlm.inference import summaries, tree
 
     process.quiet_libraries()
     found = tree.read(Path(config.input).resolve(), config.mission.wanted(), config.mission.name)
+    found = found.confined(existing("image_root", paths("image_root", config.image_root)))
     own = found.shard(*config.part) if config.part else found
     failures = list(own.faults)
     if config.merge:

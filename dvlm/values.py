@@ -72,6 +72,20 @@ class Dialogue:
 
 
 @dataclass(frozen=True)
+class BadRecord:
+    """A line that is left out of training, and all that is wrong with it."""
+
+    file: Path
+    line: int
+    reasons: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """`file:line`."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
 class Turn:
     """What one sample shows: records of one mode, or one dialogue. Named by (epoch, index)."""
 
@@ -255,3 +269,12 @@ def generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Gener
 
 class InputError(ValueError):
     """What a user can mend: a bad record, file, or setting. Verbs print its message without a traceback."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters: these are shown as escapes.
+
+    >>> printable("a" + chr(10) + "b")
+    'a\\nb'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

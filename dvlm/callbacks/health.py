@@ -72,13 +72,17 @@ class SamePacks(L.Callback):
         if checkpoint[self.KEY] != self._seen(trainer, step):
             raise InputError(
                 f"resume_from: the packs of the first {step} steps are not those that the checkpoint has seen; resume "
-                "with the same data, seed, augmentation, packing, packs_per_step and global_max_length"
+                "with the same data (records that are bad and left out among it), seed, augmentation, packing, "
+                "packs_per_step and global_max_length"
             )
         _count_again(checkpoint, module.accumulation)
 
     def _seen(self, trainer: L.Trainer, step: int) -> str:
-        plan = trainer.datamodule.train_plan  # type: ignore[attr-defined]
-        return hashlib.sha256(repr(plan.packs[: step * plan.packs_per_step]).encode()).hexdigest()
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        plan, bad = data.train_plan, [each.place for each in data.train_line.bad]
+        # Packs name turns by their index, which stands for other records where others are left out.
+        seen = repr(plan.packs[: step * plan.packs_per_step]) + (repr(bad) if bad else "")
+        return hashlib.sha256(seen.encode()).hexdigest()
 
 
 def _count_again(checkpoint: dict[str, Any], accumulation: int) -> None:

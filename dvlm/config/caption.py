@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dvlm.config.engine import EngineConfig
-from dvlm.config.knob import at_least, check_paths, group, knob, one_of
+from dvlm.config.knob import at_least, check_paths, group, knob, one_of, paths
 
 
 @dataclass
@@ -16,6 +17,9 @@ class CaptionConfig:
     checkpoint: str = knob("???", "run, checkpoint, adapter or model directory", path=True)
     base_model: str | None = knob(None, "base model of an adapter; null: the one that it names", path=True)
     input: str = knob("???", "an image, a folder of images, or a JSONL of records", path=True)
+    image_root: Any = knob(
+        None, "folder, or list of folders, that all images must lie in, links followed; null: anywhere", many=True
+    )
     output: str = knob("captions.jsonl", "the JSONL file to write", path=True)
     pictures: str | None = knob(None, "folder for pictures with everything drawn; null: none", path=True)
     mode: str = knob("dense", "dense (objects with geometry) | summary (a line of text an image)")
@@ -26,5 +30,6 @@ class CaptionConfig:
 
     def __post_init__(self) -> None:
         check_paths("", self)
+        paths("image_root", self.image_root)
         one_of("mode", self.mode, ("dense", "summary"))
         at_least("images_per_turn", self.images_per_turn, 1)

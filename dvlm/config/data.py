@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from dvlm.config.knob import at_least, check_paths, knob, one_of, within
+from dvlm.config.knob import at_least, check_paths, knob, one_of, paths, within
 
 NORMS = ("none", "norm100", "norm1000")
 DEMO = "demo"  # stands for a file where the demo set is made before the run
@@ -70,6 +71,15 @@ class DataConfig:
     sample_limit: int | None = knob(None, "use only the first records of each file", "records")
     truncation: str = knob("raise", "a sample above global_max_length: raise | drop (counted and named)")
     verify_images: str = knob("auto", "before training: header (size only) | full (decode) | auto (full up to 2,000)")
+    on_bad_record: str = knob(
+        "error", "a record that a run cannot use: error (stop before training) | skip (leave it out; it is listed)"
+    )
+    max_bad_records: float = knob(
+        0.01, "bad records of each file that skip leaves out at most: below 1 a share of the file, else a number"
+    )
+    image_root: Any = knob(
+        None, "folder, or list of folders, that all images must lie in, links followed; null: anywhere", many=True
+    )
     min_pixels: int | None = knob(None, "smallest image after resizing; null: the processor's own", "pixels")
     max_pixels: int | None = knob(None, "largest image after resizing; null: the processor's own", "pixels")
     dataloader_num_workers: int = knob(0, "worker processes that read, augment and encode", "processes")
@@ -87,6 +97,9 @@ class DataConfig:
         at_least("data.dataloader_num_workers", self.dataloader_num_workers, 0)
         at_least("data.min_pixels", self.min_pixels, 1)
         at_least("data.max_pixels", self.max_pixels, self.min_pixels or 1)
+        one_of("data.on_bad_record", self.on_bad_record, ("error", "skip"))
+        at_least("data.max_bad_records", self.max_bad_records, 0)
+        paths("data.image_root", self.image_root)
         self._check_demo()
         if not (self.train_jsonl or self.sources or self.val_jsonl):
             raise ValueError("data has neither train_jsonl nor sources; give data.train_jsonl=<file>")
@@ -98,6 +111,11 @@ class DataConfig:
                 f"data.samples_per_pack is {self.samples_per_pack}, but with packing the length decides; "
                 "set data.packing=false for padded batches"
             )
+
+    @property
+    def image_roots(self) -> list[str]:
+        """The folders of `image_root`; none confine nothing."""
+        return paths("data.image_root", self.image_root)
 
     def _check_demo(self) -> None:
         for name in ("train_jsonl", "val_jsonl"):

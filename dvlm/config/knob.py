@@ -10,13 +10,23 @@ from math import isfinite
 from typing import Any
 
 
-def knob(default: Any, doc: str, unit: str = "", *, path: bool = False, text: bool = False, spelled: str = "") -> Any:
+def knob(
+    default: Any,
+    doc: str,
+    unit: str = "",
+    *,
+    path: bool = False,
+    many: bool = False,
+    text: bool = False,
+    spelled: str = "",
+) -> Any:
     """A dataclass field with its meaning and unit.
 
-    `path` marks a file or directory, `text` any other value that may hold every character: command lines quote both.
+    `path` marks a file or directory, `many` one or a list `[...]` of them, `text` any other value that may hold every
+    character: command lines quote these (a list not: its values need quotes of their own).
     `spelled` is its name on the command line where that is the name of a config group, which Hydra keeps to itself.
     """
-    metadata = {"doc": doc, "unit": unit, "path": path, "text": path or text, "spelled": spelled}
+    metadata = {"doc": doc, "unit": unit, "path": path, "many": many, "text": path or many or text, "spelled": spelled}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -70,3 +80,11 @@ def check_paths(prefix: str, config: Any) -> None:
         if item.metadata.get("path") and getattr(config, item.name) == "":
             name = item.metadata.get("spelled") or item.name
             raise ValueError(f"{prefix}{name} is empty, expected a path, or null where there is none")
+
+
+def paths(key: str, value: Any) -> list[str]:
+    """A path, a list of paths, or None, as a list; raises ValueError for anything else."""
+    found = [value] if isinstance(value, str) else value or []
+    if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
+        raise ValueError(f"{key} is {value!r}, expected a path, a list of paths such as [/a,/b], or null")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,11 +29,12 @@ def quoted_paths(overrides: list[str], schema: type, *, multirun: bool) -> list[
     """Quote the values of path and text knobs, so that they may hold Chinese, spaces, `=`, `,`, brackets and quotes.
 
     Left as they are: a value in quotes of its own, `null`, and an interpolation `${...}` inside a value. Under multirun
-    a comma separates the values of a sweep, so a path with commas needs quotes of its own there. A knob that is
-    spelled otherwise on the command line gets its name.
+    a comma separates the values of a sweep, so a path with commas needs quotes of its own there, and so do the values
+    of a list `[...]` where a knob takes one. A knob that is spelled otherwise on the command line gets its name.
     """
     overrides = [_named(override, schema) for override in overrides]
-    texts = {*HYDRA_PATHS, *(key for key, item in keys.knob_paths(schema) if item.metadata.get("text"))}
+    marks = {key: item.metadata for key, item in keys.knob_paths(schema) if item.metadata.get("text")}
+    texts = dict.fromkeys(HYDRA_PATHS, False) | {key: bool(found.get("many")) for key, found in marks.items()}
     return [_quoted(override, texts, multirun) for override in overrides]
 
 
@@ -43,13 +44,13 @@ def _named(override: str, schema: type) -> str:
     return f"{name}{equals}{value}" if name and equals else override
 
 
-def _quoted(override: str, texts: set[str], multirun: bool) -> str:
+def _quoted(override: str, texts: Mapping[str, bool], multirun: bool) -> str:
     if OP_PARAM.match(override):
         # An op's parameter that its file leaves at the default; the op itself knows its parameters, and checks them.
         return f"++{override}"
     key, equals, value = override.partition("=")
     plain = QUOTED.fullmatch(value) or value in ("null", "???", "") or (multirun and "," in value)
-    if key not in texts or not equals or plain:
+    if key not in texts or not equals or plain or (texts[key] and value.startswith("[")):
         return override
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     trailing = re.search(r"\\*$", escaped)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from dvlm.config.engine import EngineConfig
-from dvlm.config.knob import at_least, check_paths, group, knob
+from dvlm.config.knob import at_least, check_paths, group, knob, paths
 from dvlm.config.mission import MissionConfig
 
 
@@ -19,6 +20,9 @@ class StageAConfig:
     checkpoint: str | None = knob(None, "run, checkpoint, adapter or model directory; only merge needs none", path=True)
     base_model: str | None = knob(None, "base model of an adapter; null: the one that it names", path=True)
     input: str = knob("???", "folder of images, or <root>/<mission>/{审核通过|审核不通过}/<group_id>/", path=True)
+    image_root: Any = knob(
+        None, "folder, or list of folders, that all images must lie in, links followed; null: anywhere", many=True
+    )
     output: str = knob("outputs/stage_a", "folder of one JSONL a mission, or the file itself (*.jsonl)", path=True)
     images_per_turn: int = knob(1, "images of a group shown together in one user message", "images")
     user_prompt: str | None = knob(None, "text after the images, before the focus; null: the checkpoint's", text=True)
@@ -28,6 +32,7 @@ class StageAConfig:
 
     def __post_init__(self) -> None:
         check_paths("", self)
+        paths("image_root", self.image_root)
         at_least("images_per_turn", self.images_per_turn, 1)
         if self.shard is not None and self.part is None:
             raise ValueError(f"shard is '{self.shard}', expected i/n with 1 <= i <= n, such as 2/4")

@@ -20,7 +20,7 @@ from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.data.mixture import Source
 from dvlm.data.plan import Plan
-from dvlm.values import Batch, InputError, Mode, Sample
+from dvlm.values import BadRecord, Batch, InputError, Mode, Sample
 
 
 class PackDataset(Dataset[Batch]):
@@ -104,6 +104,11 @@ class CaptionDataModule(L.LightningDataModule):
         """Where the turns are that are too long, training first."""
         pairs = [(self.train_line, self.train_plan), (self.val_line, self.val_plan)]
         return [line.turn(*name).place for line, plan in pairs if line and plan for name in plan.dropped]
+
+    @property
+    def bad(self) -> list[BadRecord]:
+        """The records that are left out, training first."""
+        return [record for line in (self.train_line, self.val_line) if line for record in line.bad]
 
     @property
     def accumulation(self) -> int:

@@ -6,20 +6,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from dvlm.config import DataConfig, SourceConfig
-from dvlm.data import demo
+from dvlm.data import demo, roots
 from dvlm.values import InputError
 
 
 def prepared(data: DataConfig, cache: Path) -> DataConfig:
     """The same group with absolute paths; a demo set that it asks for is made under `cache`, and named instead.
 
-    Raises InputError for a group that names its training records twice.
+    Raises InputError for a group that names its training records twice, and for an image root that is no folder.
     """
     if data.sources and data.train_jsonl:
         raise InputError(
             f"data.train_jsonl is '{data.train_jsonl}', but data.sources names the training records; "
             "leave one of them out: several sources go with data=mixture"
         )
+    data = replace(data, image_root=roots.existing("data.image_root", data.image_roots) or None)
     if data.demo is not None:
         train, val = demo.prepare(cache.resolve(), **asdict(data.demo))
         return replace(data, demo=None, train_jsonl=str(train), val_jsonl=str(val))

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dvlm.data.records import BOM, check_kind, parse
+from dvlm.data.records import BOM, LONGEST_LINE, check_kind, parse
 from dvlm.values import Dialogue, InputError, Record
 
 BLANK = b" \t\r\n\v\f"
@@ -21,7 +21,10 @@ WINDOW = 1 << 26  # bytes scanned at once for line ends
 
 
 class RecordFile(Sequence[Record | Dialogue]):
-    """The first `limit` non-blank lines of `file`; raises InputError for a file that is empty or cannot be read."""
+    """The first `limit` non-blank lines of `file`; raises InputError for a file that is empty or cannot be read.
+
+    `kind` is that of the first line that can be read; to ask for a bad line, or one of the other kind, raises.
+    """
 
     def __init__(self, file: Path, limit: int | None = None) -> None:
         self.file = file
@@ -30,7 +33,8 @@ class RecordFile(Sequence[Record | Dialogue]):
         self._starts, self._numbers = starts[:limit], numbers[:limit]
         if not len(self):
             raise InputError(f"{file}: no records: the file is empty")
-        self.kind = type(self[0])
+        self.kind: type[Record | Dialogue] | None = None
+        self.kind = self._first_kind()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -43,12 +47,21 @@ class RecordFile(Sequence[Record | Dialogue]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = int(self._starts[index])
-        end = self._bytes.find(b"\n", start)
-        raw = self._bytes[start : end if end >= 0 else len(self._bytes)]
+        most = min(len(self._bytes), start + 2 * LONGEST_LINE)  # of a line that is too long, a piece to be refused
+        end = self._bytes.find(b"\n", start, most)
+        raw = self._bytes[start : end if end >= 0 else most]
         part = parse(self.file, int(self._numbers[index]), raw.strip())
-        if hasattr(self, "kind"):
+        if self.kind is not None:
             check_kind(part, self.kind)
         return part
+
+    def _first_kind(self) -> type[Record | Dialogue]:
+        for index in range(len(self)):
+            try:
+                return type(self[index])
+            except InputError:
+                continue
+        return Record
 
     def __repr__(self) -> str:
         return f"{len(self)} records"

@@ -16,7 +16,7 @@ from dvlm.data.digest import sha256
 from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.geometry.shapes import Shapes
-from dvlm.values import Annotation, Dialogue, Drawn, InputError, Record, Sample, Turn, generator
+from dvlm.values import Annotation, BadRecord, Dialogue, Drawn, InputError, Record, Sample, Turn, generator
 
 MessageBuilder = Callable[[Turn, tuple[Drawn, ...], Prompts], list[dict[str, Any]]]
 CHUNK = 256  # turns whose texts are tokenised in one call
@@ -35,6 +35,7 @@ class Line:
     summary_ratio: float
     build: MessageBuilder = messages.build
     source: str = ""
+    bad: tuple[BadRecord, ...] = ()  # left out of `parts`
 
     @property
     def records(self) -> int:

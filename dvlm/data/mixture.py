@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvlm.data.encode import Encoder
 from dvlm.data.line import Line
-from dvlm.values import Drawn, Sample, Turn
+from dvlm.values import BadRecord, Drawn, Sample, Turn
 
 
 class Source(Protocol):
@@ -36,6 +36,10 @@ class Source(Protocol):
     @property
     def turns(self) -> int:
         """Turns of one epoch."""
+
+    @property
+    def bad(self) -> tuple[BadRecord, ...]:
+        """Records that are left out."""
 
     @property
     def cacheable(self) -> bool:
@@ -87,6 +91,11 @@ class Mixture:
     def turns(self) -> int:
         """Turns of one epoch."""
         return sum(self.counts)
+
+    @property
+    def bad(self) -> tuple[BadRecord, ...]:
+        """Records that are left out, line by line."""
+        return tuple(record for line in self.lines for record in line.bad)
 
     @property
     def cacheable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,29 +42,21 @@ def identity(each: Callable[..., Any]) -> str:
     """Name of a function and digest of the file that it stands in: what tells two versions of it apart."""
     file = Path(inspect.getfile(inspect.unwrap(each)))
     digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    return f"{_name(each)} {digest}"
+    return f"{name_of(each)} {digest}"
 
 
-class Preprocessed(Sequence[Part]):
-    """`parts` after preprocessors, each `Record -> Record | None`; None drops the record, counted by function.
+class Chosen(Sequence[Part]):
+    """The records of `parts` at the places `kept`, after preprocessors, each `Record -> Record | None`."""
 
-    Raises InputError for a function that returns something else, and when nothing is left. An error inside a function
-    says which record it met.
-    """
-
-    def __init__(self, parts: Sequence[Part], functions: Sequence[Preprocessor]) -> None:
-        self.parts, self.functions = parts, tuple(functions)
-        self.dropped = dict.fromkeys((_name(each) for each in functions), 0)
-        kept = (index for index, part in enumerate(parts) if preprocess(part, self.functions, self.dropped) is not None)
-        self.kept = np.fromiter(kept, np.int64)
-        if not len(self.kept):
-            raise InputError(f"the preprocessors drop every one of {len(parts)} records: {self.dropped}")
+    def __init__(self, parts: Sequence[Part], kept: Sequence[int], functions: Sequence[Preprocessor]) -> None:
+        self.parts, self.kept, self.functions = parts, np.array(kept, np.int64), tuple(functions)
 
     def __len__(self) -> int:
         return len(self.kept)
 
     def __repr__(self) -> str:
-        return f"{len(self)} of {self.parts!r} after {[identity(each) for each in self.functions]}"
+        places = hashlib.sha256(self.kept.tobytes()).hexdigest()[:16]
+        return f"{len(self)} of {self.parts!r} ({places}) after {[identity(each) for each in self.functions]}"
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -71,13 +64,16 @@ class Preprocessed(Sequence[Part]):
         return preprocess(self.parts[int(self.kept[index])], self.functions)
 
 
-def preprocess(part: Part, functions: Sequence[Preprocessor], dropped: dict[str, int] | None = None) -> Part | None:
-    """`part` after every function; None where one drops it, which `dropped` counts by its name."""
+def preprocess(part: Part, functions: Sequence[Preprocessor], dropped: Counter[str] | None = None) -> Part | None:
+    """`part` after every function; None where one drops it, which `dropped` counts by its name.
+
+    Raises InputError for a function that returns something else. An error inside one says which record it met.
+    """
     for each in functions:
         after = _call(each, part)
         if after is None:
             if dropped is not None:
-                dropped[_name(each)] += 1
+                dropped[name_of(each)] += 1
             return None
         part = after
     return part
@@ -87,15 +83,16 @@ def _call(each: Preprocessor, part: Part) -> Part | None:
     try:
         after = each(part)
     except Exception as error:
-        error.add_note(f"{part.place}: raised by the preprocessor {_name(each)}")
+        error.add_note(f"{part.place}: raised by the preprocessor {name_of(each)}")
         raise
     if after is not None and not isinstance(after, type(part)):
         raise InputError(
-            f"{part.place}: the preprocessor {_name(each)} returned a {type(after).__name__}, "
+            f"{part.place}: the preprocessor {name_of(each)} returned a {type(after).__name__}, "
             f"expected a {type(part).__name__}, or None to drop it"
         )
     return after
 
 
-def _name(each: Callable[..., Any]) -> str:
+def name_of(each: Callable[..., Any]) -> str:
+    """`package.module:function`."""
     return f"{each.__module__}:{each.__qualname__}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dvlm.data.dialogue import parse_dialogue, plain
 from dvlm.geometry.shapes import Kind, Shapes
-from dvlm.values import Annotation, Dialogue, InputError, Record
+from dvlm.values import Annotation, Dialogue, InputError, Record, printable
 
 BOM = b"\xef\xbb\xbf"
+LONGEST_LINE = 1 << 24  # bytes
 LONGEST_SIDE = 1_000_000  # pixels
 LARGEST = sys.float_info.max
 SHOWN = 200  # characters of a value in an error
@@ -22,14 +24,17 @@ FIELDS = {"images", "width", "height", "summary", "objects"}
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The (line number, bytes) of each non-blank line; a byte order mark and Windows ends are taken off."""
+    """The (line number, bytes) of each non-blank line; a byte order mark and Windows ends are taken off.
+
+    Of a line that is too long comes a piece, which `loads` refuses.
+    """
     try:
         handle = file.open("rb")
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         raise InputError(f"{file}: {reason}; check data.train_jsonl and data.val_jsonl") from error
     with handle:
-        for number, raw in enumerate(handle, 1):
+        for number, raw in enumerate(iter(lambda: handle.readline(2 * LONGEST_LINE), b""), 1):
             text = (raw.removeprefix(BOM) if number == 1 else raw).strip()
             if text:
                 yield number, text
@@ -38,7 +43,7 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
 def parse(file: Path, line: int, raw: bytes) -> Record | Dialogue:
     """One line: a record, or a dialogue where it has `messages`. Raises InputError naming file, line and field."""
     fail = failing(file, line)
-    row = _loads(raw, fail)
+    row = loads(raw, fail)
     return parse_dialogue(file, line, row, fail) if "messages" in row else _record(file, line, row, fail)
 
 
@@ -50,8 +55,10 @@ def check_kind(part: Record | Dialogue, first: type) -> None:
         raise fail("messages", found, "records or dialogues in one file, not both; split it in two")
 
 
-def _loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
+def loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
     """The JSON object of a line, every text of which can be written as UTF-8 again."""
+    if len(raw) > LONGEST_LINE:
+        raise fail("json", f"a line of more than {LONGEST_LINE:,} bytes", "one JSON object a line, and none so long")
     try:
         text = raw.decode("utf-8")
         row = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
@@ -73,36 +80,46 @@ def _loads(raw: bytes, fail: Callable[..., InputError]) -> dict[str, Any]:
 
 
 class RecordError(InputError):
-    """A bad line of a JSONL file; `field` is what is wrong in it, indices left out: `objects.desc`.
+    """A bad line of a JSONL file: `what` is wrong there; `field` is where, indices left out: `objects.desc`.
 
     `others` are the errors of the line's other bad objects.
     """
 
     others: tuple[RecordError, ...] = ()
 
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, file: Path, line: int, field: str, what: str) -> None:
+        super().__init__(file, line, field, what)
+        self.file, self.line, self.what = file, line, what
         self.field = re.sub(r"\[\d+\]", "", field)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}"
 
 
 def failing(file: Path, line: int) -> Callable[[str, Any, str], RecordError]:
     """What builds this line's errors: fail(field, value, expected)."""
 
     def fail(field: str, value: Any, expected: str) -> RecordError:
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        # One line an error, whatever the value holds.
-        shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown[:SHOWN])
-        return RecordError(f"{file}:{line}: {field}: {shown}; expected {expected}", field)
+        shown = printable((value if isinstance(value, str) else _written(value))[:SHOWN])
+        return RecordError(file, line, field, f"{field}: {shown}; expected {expected}")
 
     return fail
 
 
+def _written(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        # What could be read at one depth of calls cannot always be written at another.
+        return f"a {type(value).__name__} of too many levels"
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"key '{twice}' appears twice")
-    return dict(pairs)
+    return row
 
 
 def _constant(name: str) -> float:

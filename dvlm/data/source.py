@@ -55,13 +55,13 @@ def _check_names(data: DataConfig) -> None:
 
 
 def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder: Encoder, seed: int) -> Line:
-    """The line of one JSONL file: read, preprocessed, then checked; raises InputError at the first bad record."""
+    """The line of one JSONL file: read, preprocessed and checked; raises InputError at the first bad record, unless
+    `data.on_bad_record` leaves it out."""
     build = plugins.function("data.message_builder", data.message_builder)
     records = RecordFile(file, data.sample_limit)
-    parts = _preprocessed(records, data)
-    verify.check(parts, data)
+    found = verify.check(records, data)
     return Line(
-        parts=parts,
+        parts=_chosen(records, found, data),
         augmentation=augmentation,
         prompts=Prompts.of(data),
         encoder=encoder,
@@ -69,15 +69,19 @@ def build_line(file: Path, data: DataConfig, *, augmentation: Pipeline, encoder:
         images_per_user_turn=1 if records.kind is Dialogue else data.images_per_user_turn,
         summary_ratio=data.summary_ratio,
         build=build,
+        bad=found.left_out,
     )
 
 
-def _preprocessed(records: RecordFile, data: DataConfig) -> Sequence[Record | Dialogue]:
-    """What the preprocessors leave of the records; the log says how many each of them dropped."""
+def _chosen(records: RecordFile, found: verify.Found, data: DataConfig) -> Sequence[Record | Dialogue]:
+    """The good records that the preprocessors leave; the log says how many are not among them, and why."""
     functions = plugins.functions(data)
-    if not functions:
+    if len(found.kept) == len(records) and not functions:
         return records
-    parts = plugins.Preprocessed(records, functions)
-    dropped = ", ".join(f"{count} by {name}" for name, count in parts.dropped.items())
-    log.info("%s: %d of %d records are left; dropped: %s", records.file, len(parts), len(records), dropped)
-    return parts
+    reasons = [f"{found.dropped[name]} by {name}" for name in map(plugins.name_of, functions)]
+    reasons += [f"{len(found.bad)} bad, such as {found.bad[0][0]}"] if found.bad else []
+    if not found.kept:
+        raise InputError(f"{records.file}: none of {len(records)} records is left: {', '.join(reasons)}")
+    left = f"{len(found.kept)} of {len(records)} records are left; dropped: {', '.join(reasons)}"
+    log.log(logging.WARNING if found.bad else logging.INFO, "%s: %s", records.file, left)
+    return plugins.Chosen(records, found.kept, functions)

@@ -110,6 +110,7 @@ def _facts(config: EvaluateConfig, line: Line, answers: int) -> dict[str, Any]:
         "base_model": config.base_model,
         "records": str(file),
         "sha256": sha256(file),
+        "bad_records": len(line.bad),
         "turns": line.turns,
         "answered": answers,
         "engine": asdict(config.engine),

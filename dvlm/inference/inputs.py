@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from dvlm.data.records import failing, lines, loads
+from dvlm.data.roots import inside
 from dvlm.values import InputError
 
 T = TypeVar("T")
@@ -26,16 +27,23 @@ def folder_images(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=natural)
 
 
-def images_of(given: Path) -> list[Path]:
-    """The images that `given` means; raises InputError where there are none."""
+def images_of(given: Path, roots: Sequence[str] = ()) -> list[Path]:
+    """The images that `given` means; raises InputError where there are none, and for one that lies outside of `roots`
+    once links are followed."""
     if given.is_dir():
         found = folder_images(given)
         if not found:
             raise InputError(f"input: no image ({', '.join(SUFFIXES)}) in {given}")
-        return found
-    if not given.is_file():
+    elif not given.is_file():
         raise InputError(f"input: {given} does not exist; give an image, a folder of images or a JSONL")
-    return list(_jsonl_images(given)) if given.suffix.lower() == ".jsonl" else [given]
+    elif given.suffix.lower() == ".jsonl":
+        return list(_jsonl_images(given, roots))
+    else:
+        found = [given]
+    for path in found:
+        if not inside(path, roots):
+            raise InputError(f"input: {path} leads out of image_root, {', '.join(roots)}")
+    return found
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
@@ -45,20 +53,14 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield group
 
 
-def _jsonl_images(file: Path) -> Iterator[Path]:
-    with file.open(encoding="utf-8-sig") as handle:
-        for number, line in enumerate(handle, 1):
-            if line.strip():
-                for image in _images(line, f"{file}:{number}"):
-                    yield file.parent / image
-
-
-def _images(line: str, place: str) -> list[str]:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: this line is not JSON: {error}") from error
-    images = record.get("images") if isinstance(record, dict) else None
-    if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
-        raise InputError(f"{place}: images: got {images!r:.60}, expected a list of paths")
-    return images
+def _jsonl_images(file: Path, roots: Sequence[str]) -> Iterator[Path]:
+    for number, raw in lines(file):
+        fail = failing(file, number)
+        images = loads(raw, fail).get("images")
+        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
+            raise fail("images", images, "a list of paths")
+        for image in images:
+            path = file.parent / image
+            if not inside(path, roots):
+                raise fail("images", image, f"a path that leads into image_root, {', '.join(roots)}")
+            yield path

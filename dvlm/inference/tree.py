@@ -7,11 +7,12 @@ What cannot be asked about is a fault: it is named, and the rest goes on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
+from dvlm.data.roots import inside
 from dvlm.inference.inputs import SUFFIXES, folder_images, natural
 from dvlm.values import InputError
 
@@ -56,6 +57,19 @@ class Tree:
             for mission, start in zip(self.missions, starts, strict=False)
         )
         return replace(self, missions=cut, faults=self.faults if number == 1 else ())
+
+    def confined(self, roots: Sequence[str]) -> Tree:
+        """Without the groups that have an image outside of `roots`, once links are followed; each is a fault."""
+        faults = list(self.faults)
+        missions = []
+        for mission in self.missions:
+            kept = []
+            for group in mission.groups:
+                out = [path for path in group.images if not inside(path, roots)]
+                faults += [f"{path}: leads out of image_root, {', '.join(roots)}" for path in out]
+                kept += [] if out else [group]
+            missions.append(replace(mission, groups=tuple(kept)))
+        return replace(self, missions=tuple(missions), faults=tuple(faults))
 
 
 def read(root: Path, focus: Mapping[str, str], chosen: str = "") -> Tree:

@@ -1,9 +1,13 @@
 """Image files: EXIF orientation, sizes without pixels, and files that are damaged."""
 
 import io
+import os
 import random
+import struct
 import warnings
+import zlib
 
+import cv2
 import datakit
 import numpy as np
 import pytest
@@ -37,6 +41,20 @@ def test_orientation_turns_size_and_pixels_alike(tmp_path, suffix, orientation):
     assert (np.abs(pixels[WHERE[CORNERS[orientation]]].astype(int) - RED) < 40).all()
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "I;16"])
+def test_a_tiff_that_is_not_compressed_is_turned_in_every_mode(tmp_path, mode, orientation):
+    grey = np.zeros((12, 16), np.uint8)
+    grey[:4, :4] = 255
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = orientation
+    image.save(tmp_path / "a.tif", exif=exif)
+    wanted = np.rot90(grey, 2 if orientation == 3 else -1)
+    assert images.size(tmp_path / "a.tif") == wanted.shape[::-1]
+    assert (images.load(tmp_path / "a.tif") == wanted[..., None]).all()
+
+
 def test_orientation_behind_the_pixels_of_a_png(tmp_path):
     whole = oriented(tmp_path / "a.png", 6).read_bytes()
     start = whole.index(b"eXIf") - 4
@@ -62,13 +80,103 @@ def test_every_mode_of_eight_bits_becomes_rgb(tmp_path, mode):
     assert images.load(path).shape == (6, 8, 3)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_more_than_eight_bits_a_channel_are_refused(tmp_path, dtype):
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bits_a_channel_are_refused(tmp_path, dtype):
     path = tmp_path / "a.tiff"
     Image.fromarray(np.arange(48).reshape(6, 8).astype(dtype)).save(path)
     for read in (images.size, images.load):
-        with pytest.raises(ImageError, match=r"a.tiff cannot be read: its pixels are of mode .*8 bits a channel"):
+        with pytest.raises(ImageError, match=r"a.tiff cannot be read: its pixels are of mode .*save it with 8 or 16"):
             read(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_8_are_kept(tmp_path, suffix, channels):
+    """Greys as colours: PIL would clip greys to white."""
+    deep = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.dstack([deep] * channels))
+    assert (images.load(path) == (deep >> 8)[..., None]).all()
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
+    """Whatever colour hides under it, in every form that a PNG has for it."""
+    seen, hidden, half = (200, 30, 40, 255), (0, 0, 0, 0), (0, 0, 0, 128)
+    Image.fromarray(np.array([[seen, hidden, half]], np.uint8)).save(tmp_path / "rgba.png")
+    Image.fromarray(np.array([[[90, 255], [0, 0], [0, 128]]], np.uint8)).save(tmp_path / "la.png")
+    palette = Image.fromarray(np.array([[0, 1, 1]], np.uint8)).convert("P")
+    palette.putpalette([200, 30, 40, 0, 0, 0])
+    palette.save(tmp_path / "p.png", transparency=1)
+    Image.fromarray(np.array([[90, 0, 0]], np.uint8)).save(tmp_path / "l.png", transparency=0)
+    white, grey = [255] * 3, [127] * 3
+    assert images.load(tmp_path / "rgba.png").tolist() == [[list(seen[:3]), white, grey]]
+    assert images.load(tmp_path / "la.png").tolist() == [[[90] * 3, white, grey]]
+    assert images.load(tmp_path / "p.png").tolist() == [[list(seen[:3]), white, white]]
+    assert images.load(tmp_path / "l.png").tolist() == [[[90] * 3, white, white]]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, suffix, orientation):
+    path = oriented(tmp_path / f"a{suffix}", orientation)
+    assert images.size(path) == images.load(path).shape[1::-1] == (80, 60)
+
+
+EXIF = {
+    "no TIFF at all": b"Exif\0\0garbage",
+    "no entries": b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+    "cut": b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6",
+}
+
+
+@pytest.mark.parametrize("exif", EXIF.values(), ids=EXIF.keys())
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_damaged_exif_data_turn_nothing(tmp_path, suffix, exif):
+    path = datakit.picture(tmp_path / f"a{suffix}", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert images.size(path) == images.load(path).shape[1::-1] == (64, 48)
+
+
+def png_of(width, height):
+    """A PNG that claims a size, with next to no pixels behind it."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(bytes(99))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_of(100_000, 100_000))
+    for read in (images.size, images.load):
+        with pytest.raises(ImageError, match=r"bomb.png cannot be read: .*10000000000 pixels.* limit of 178956970"):
+            read(tmp_path / "bomb.png")
+
+
+def test_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    packed = b"a\0\0" + zlib.compress(bytes(200 << 20), 9)
+    chunk = struct.pack(">I", len(packed)) + b"zTXt" + packed + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    whole = datakit.picture(tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[:33] + chunk + whole[33:])
+    with pytest.raises(ImageError, match="b.png cannot be read: Decompressed data too large"):
+        images.load(tmp_path / "b.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="a pipe or a device"):
+        images.size(tmp_path / "a.png")
+
+
+def test_no_other_program_is_started_for_a_picture(tmp_path):
+    """PIL would hand PostScript to Ghostscript."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    assert Image.open(tmp_path / "a.png").format == "EPS"
+    with pytest.raises(ImageError, match="is not an image that can be read: expected one of JPEG, PNG"):
+        images.size(tmp_path / "a.png")
 
 
 def test_what_is_wrong_is_said(tmp_path):
@@ -78,7 +186,8 @@ def test_what_is_wrong_is_said(tmp_path):
         "missing.png": "does not exist",
         "text.png": "is not an image that can be read",
         "empty.png": "is not an image that can be read",
-        ".": "cannot be read: .*directory",
+        ".": "cannot be read: it is a directory",
+        "a\0b.png": "cannot be read: embedded null",
     }.items():
         for read in (images.size, images.load):
             with pytest.raises(ImageError, match=reason):

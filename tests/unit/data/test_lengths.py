@@ -143,7 +143,9 @@ CHANGES = {
     "records a turn": lambda line: replace(line, images_per_user_turn=1),
     "summaries": lambda line: replace(line, summary_ratio=0.1),
     "limit": lambda line: replace(line, parts=line.parts[:20]),
-    "preprocessor": lambda line: replace(line, parts=source.plugins.Preprocessed(line.parts, [as_it_is])),
+    "preprocessor": lambda line: replace(
+        line, parts=source.plugins.Chosen(line.parts, range(len(line.parts)), [as_it_is])
+    ),
     "prompt": lambda line: replace(line, prompts=replace(line.prompts, user="请描述")),
     "system prompt": lambda line: replace(line, prompts=replace(line.prompts, system_summary="短")),
     "norm": lambda line: replace(line, prompts=replace(line.prompts, emit_norm="norm100")),

@@ -94,14 +94,12 @@ def test_one_that_drops_is_counted_in_the_log(file, tiny, caplog):
         line = build(file, tiny, "without_labels")
     assert line.turns == 3
     assert sorted(line.turn(0, index).records[0].line for index in range(3)) == [1, 3, 5]
-    assert line.parts.dropped == {f"{__name__}:without_labels": 2}
     (record,) = caplog.records
     assert record.getMessage() == f"{file}: 3 of 5 records are left; dropped: 2 by {__name__}:without_labels"
 
 
 def test_one_that_changes_reaches_the_answer(file, tiny):
     line = build(file, tiny, "without_labels", "short_names")
-    assert line.parts.dropped == {f"{__name__}:without_labels": 2, f"{__name__}:short_names": 0}
     descs = {}
     for index in range(line.turns):
         sample = line.sample(0, index)
@@ -127,7 +125,7 @@ def test_records_are_checked_as_they_are_left(file, tiny):
 
 
 def test_all_records_dropped(file, tiny):
-    with pytest.raises(InputError, match=r"drop every one of 5 records: .*without_labels': 2, .*nothing': 3"):
+    with pytest.raises(InputError, match=r"a.jsonl: none of 5 records is left: 2 by .*:without_labels, 3 by .*:noth"):
         build(file, tiny, "without_labels", "nothing")
 
 
@@ -144,20 +142,21 @@ def test_an_error_inside_names_the_record(file, tiny):
 
 def test_it_is_a_sequence_that_costs_one_number_a_record(file):
     records = RecordFile(file)
-    parts = plugins.Preprocessed(records, [without_labels, short_names])
+    parts = plugins.Chosen(records, [0, 2, 4], [without_labels, short_names])
     assert [part.line for part in parts] == [part.line for part in parts[:]] == [1, 3, 5]
     assert (parts[-1].line, len(parts)) == (5, 3)
     assert [part.line for part in parts[::-2]] == [5, 1]
     with pytest.raises(IndexError):
         parts[3]
-    assert {type(value) for value in vars(parts).values()} == {RecordFile, tuple, dict, np.ndarray}
-    assert repr(parts).startswith(f"3 of 5 records after ['{__name__}:without_labels ")
+    assert {type(value) for value in vars(parts).values()} == {RecordFile, tuple, np.ndarray}
+    assert re.match(rf"3 of 5 records \([0-9a-f]{{16}}\) after \['{__name__}:without_labels ", repr(parts))
+    assert repr(plugins.Chosen(records, [0, 1, 4], [without_labels, short_names])) != repr(parts)
 
 
 def test_dialogues_are_preprocessed_too(tmp_path, tiny):
     rows = [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": text}]} for text in "甲乙"]
-    parts = plugins.Preprocessed(RecordFile(datakit.write(tmp_path / "a.jsonl", *rows)), [second_only])
-    assert [part.line for part in parts] == [2]
+    line = build(datakit.write(tmp_path / "a.jsonl", *rows), tiny, "second_only")
+    assert [part.line for part in line.parts] == [2]
 
 
 def second_only(dialogue):
