@@ -34,5 +34,11 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=".*deprecated.*", module=module)
     # Ours starts at the pack that the run had reached, which Lightning cannot know.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # torchrun starts ranks as well, and one process needs no launcher.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    # BOFT does without: it is asked for one butterfly factor anyway.
+    warnings.filterwarnings("ignore", message="Failed to load the CUDA extension.*|Setting boft_n_butterfly_factor.*")
+    # Where it is installed, whole models are saved by way of DeepSpeed, whatever the strategy.
+    logging.getLogger("DeepSpeed").addFilter(lambda said: "Setting accelerator to CPU" not in said.getMessage())
     # A run without validation records.
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")

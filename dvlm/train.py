@@ -27,10 +27,12 @@ def start(config: TrainConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
 
     from dvlm.scale import launch
+
+    launch.check(config, os.environ, sys.argv[1:])  # before torch is loaded
+
     from dvlm.sweeps.attempt import carry_out
     from dvlm.sweeps.place import Place
 
-    launch.check(config, os.environ, sys.argv[1:])
     if config.trainer.accelerator == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read by DeepSpeed, which else takes a GPU that is there
     # Workers are forked: a tokenizer that has used threads before would warn, and then use none.

@@ -48,6 +48,12 @@ class TrainConfig:
                 f"model.max_model_len is {self.model.max_model_len}, below global_max_length {self.global_max_length}; "
                 "set global_max_length only"
             )
+        ranks = self.trainer.devices * self.trainer.num_nodes
+        if self.data.packs_per_step % ranks:
+            raise ValueError(
+                f"data.packs_per_step is {self.data.packs_per_step}, which {ranks} ranks (trainer.devices x "
+                f"trainer.num_nodes) do not divide; set data.packs_per_step={ranks} or a multiple of it"
+            )
         if self.trainer.early_stopping_patience and self.data.val_jsonl is None and self.data.demo is None:
             raise ValueError("trainer.early_stopping_patience needs validation records, but data.val_jsonl is null")
         if self.callbacks.guards.skips and (self.tuner.train_type == "adalora" or "zero" in self.trainer.strategy):

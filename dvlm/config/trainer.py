@@ -38,15 +38,7 @@ class TrainerConfig:
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
         one_of("trainer.strategy", self.strategy, STRATEGIES)
         at_least("trainer.rank_timeout_s", self.rank_timeout_s, 0, above=True)
-        for name in (
-            "num_train_epochs",
-            "max_steps",
-            "devices",
-            "num_nodes",
-            "cpu_threads",
-            "logging_steps",
-            "eval_steps",
-        ):
+        for name in ("num_train_epochs", "max_steps", "devices", "num_nodes", "cpu_threads"):
             at_least(f"trainer.{name}", getattr(self, name), 1)
         for name in ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "early_stopping_patience"):
             at_least(f"trainer.{name}", getattr(self, name), 1)

@@ -20,7 +20,7 @@ from dvlm.data.encode import Encoder
 from dvlm.data.messages import Prompts
 from dvlm.data.mixture import Source
 from dvlm.data.plan import Plan
-from dvlm.values import BadRecord, Batch, InputError, Mode, Sample
+from dvlm.values import BadRecord, Batch, Mode, Sample
 
 
 class PackDataset(Dataset[Batch]):
@@ -60,8 +60,8 @@ class RankSampler(Sampler[int]):
 class CaptionDataModule(L.LightningDataModule):
     """Training and validation packs of `config`, checked and planned on construction.
 
-    `cache` is a directory that keeps the lengths of turns between runs. Raises InputError for bad records, too long
-    samples, or a step that the world size does not divide.
+    `cache` is a directory that keeps the lengths of turns between runs; `world_size` divides the packs of a step.
+    Raises InputError for bad records and too long samples.
     """
 
     def __init__(
@@ -77,11 +77,7 @@ class CaptionDataModule(L.LightningDataModule):
         cache: Path | None = None,
     ) -> None:
         super().__init__()
-        if config.packs_per_step % world_size:
-            raise InputError(
-                f"data.packs_per_step is {config.packs_per_step}, which {world_size} ranks do not divide; "
-                f"use a multiple of {world_size}"
-            )
+        assert config.packs_per_step % world_size == 0
         self.config, self.encoder, self.world_size = config, encoder, world_size
         self.max_length, self.seed = max_length, seed
         self.cache, self.augmentation = cache, augmentation

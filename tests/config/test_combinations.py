@@ -167,6 +167,10 @@ REFUSED = [
     (["trainer.save_delay_steps=-1"], "trainer.save_delay_steps is -1, expected at least 0"),
     (["trainer.metric_for_best_model=loss"], "expected a metric of the validation, such as eval/loss"),
     (["trainer.early_stopping_patience=2"], "nothing is validated on the way; set trainer.eval_steps"),
+    (
+        ["trainer.devices=2", "trainer.num_nodes=2", "data.packs_per_step=6"],
+        "data.packs_per_step is 6, which 4 ranks (trainer.devices x trainer.num_nodes) do not divide",
+    ),
     # logger, callbacks
     (["logger.wandb.mode=onlin"], "logger.wandb.mode is 'onlin'; did you mean 'online'?"),
     (["callbacks.progress=bars"], "callbacks.progress is 'bars'; did you mean 'bar'?"),

@@ -81,7 +81,7 @@ def test_composing_loads_nothing_heavy(tmp_path):
 
 
 def test_no_verb_loads_anything_heavy_before_its_configuration_is_read(tmp_path):
-    """A typo ends every verb, and `--cfg job` answers, without torch: all of them in one process."""
+    """A typo ends every verb, a wrong launch a run, and `--cfg job` answers, without torch: all in one process."""
     script = (
         "import importlib, sys\n"
         f"for verb in {sorted(ROOTS)}:\n"
@@ -94,6 +94,11 @@ def test_no_verb_loads_anything_heavy_before_its_configuration_is_read(tmp_path)
         "    else:\n"
         "        raise AssertionError(f'{verb} takes no_such_knob')\n"
         f"    assert not [name for name in {HEAVY} if name in sys.modules], (verb, list(sys.modules))\n"
+        "try:\n"
+        "    sys.argv = ['train', 'trainer.devices=2', 'data.packs_per_step=2']\n"
+        "    importlib.import_module('dvlm.train').main()\n"
+        "except SystemExit as ended:\n"
+        "    assert ended.code == 2\n"
         "sys.argv = ['train', '--cfg', 'job']\n"
         "importlib.import_module('dvlm.train').main()\n"
         f"assert not [name for name in {HEAVY} if name in sys.modules]\n"
@@ -101,4 +106,5 @@ def test_no_verb_loads_anything_heavy_before_its_configuration_is_read(tmp_path)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("unknown key 'no_such_knob'") == len(ROOTS)
+    assert "no launcher started the 2 ranks" in done.stderr
     assert yaml.safe_load(done.stdout)["model"]["model"] == "tiny"

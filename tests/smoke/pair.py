@@ -35,7 +35,7 @@ def start(code: str, *arguments: str, logs: Path) -> list[subprocess.Popen]:
     return processes
 
 
-def finish(processes: list[subprocess.Popen], timeout: float = 300) -> list[int]:
+def finish(processes: list[subprocess.Popen], timeout: float = 1200) -> list[int]:
     """The return codes. When one rank fails or time is up, the other is killed."""
     end = time.monotonic() + timeout
     try:
@@ -49,7 +49,7 @@ def finish(processes: list[subprocess.Popen], timeout: float = 300) -> list[int]
     return [process.wait() for process in processes]
 
 
-def both(code: str, *arguments: str, logs: Path, timeout: float = 300) -> None:
+def both(code: str, *arguments: str, logs: Path, timeout: float = 1200) -> None:
     """Start both ranks and wait for them; fails with what they said."""
     codes = finish(start(code, *arguments, logs=logs), timeout)
     said = "\n\n".join((logs / f"{rank}.txt").read_text()[-6000:] for rank in range(2))

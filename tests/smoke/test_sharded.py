@@ -20,8 +20,7 @@ from dvlm.scale import strategies
 from dvlm.train import train
 
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
-# Three steps of four packs. The adapters do not start at zero, so that each has a gradient; some packs have no picture,
-# and two of the last step no label.
+# Three steps of four packs; some packs have no picture, and two of the last step no label.
 STEPS = (
     GKD,
     f"cache_dir={CACHE}",
@@ -31,12 +30,9 @@ STEPS = (
     "data.packs_per_step=4",
     "logger=none",
     "callbacks.progress=none",
-    "tuner.lora_rank=8",
-    "tuner.lora_alpha=16",
     "trainer.num_train_epochs=1",
     "rlhf.beta=1.0",
     "global_max_length=160",
-    "tuner.init_lora_weights=false",
     "tuner.freeze_aligner=false",
     "optim.max_grad_norm=0.5",
     "trainer.accelerator=cpu",
@@ -44,6 +40,14 @@ STEPS = (
     "trainer.save_steps=1",
     "callbacks.sample_pictures=1",
     "callbacks.sample_max_new_tokens=2",
+)
+# Adapters that do not start at zero, so that each has a gradient.
+LORA = ("tuner.lora_rank=8", "tuner.lora_alpha=16", "tuner.init_lora_weights=false")
+FULL = (
+    "tuner=full",
+    "tuner.freeze_vit=false",
+    "trainer.gradient_checkpointing=true",
+    "optim.learning_rate=1e-3",
 )
 
 
@@ -72,12 +76,12 @@ def records(directory: Path) -> list[str]:
     return [f"data.{name}={directory / name}" for name in files]
 
 
-def rank(directory: Path, *data: str) -> None:
+def rank(directory: Path, *overrides: str) -> None:
     """What each of the two processes does."""
     torch.set_num_threads(1)
     strategies.PERSISTENCE = 0  # or the tiny model's parameters would all stay whole
     for name in STRATEGIES:
-        options = (*data, "trainer.devices=2", f"trainer.strategy={name}")
+        options = (*overrides, "trainer.devices=2", f"trainer.strategy={name}")
         run(directory / name, *options)
         run(directory / f"{name}-resumed", *options, f"resume_from={directory / name / 'checkpoints' / 'step-000001'}")
 
@@ -95,15 +99,19 @@ def data(place) -> list[str]:
 @pytest.fixture(scope="module")
 def one(place, data) -> Run:
     """The same run in one process."""
-    return run(place / "one", *data)
+    return run(place / "one", *data, *LORA)
 
 
 @pytest.fixture(scope="module")
 def two(place, data, one) -> Path:
     """The directory of both ranks' runs."""
+    return on_two(place, *data, *LORA)
+
+
+def on_two(directory: Path, *overrides: str) -> Path:
     code = "import test_sharded as t; t.rank(t.Path(sys.argv[1]), *sys.argv[2:])"
-    both(code, str(place), *data, logs=place)
-    return place
+    both(code, str(directory), *overrides, logs=directory)
+    return directory
 
 
 def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -113,14 +121,19 @@ def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
     return float(apart.norm() / torch.cat([tensor.flatten() for tensor in theirs.values()]).norm())
 
 
+def same_metrics(made: Run, wanted: Run, most: float) -> None:
+    """All that the runs logged differs by at most `most`, relatively."""
+    for prefix in ("train/", "eval/"):
+        found, values_at = made.metrics(prefix), wanted.metrics(prefix)
+        assert found.keys() == values_at.keys()
+        for step, values in values_at.items():
+            assert found[step] == pytest.approx(values, rel=most), step
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_losses_norms_and_weights_are_those_of_one_process(one, two, name):
     made = Run(two / name, 0.0)
-    for prefix in ("train/", "eval/"):
-        wanted, found = one.metrics(prefix), made.metrics(prefix)
-        assert found.keys() == wanted.keys()
-        for step, values in wanted.items():
-            assert found[step] == pytest.approx(values, rel=1e-5), step
+    same_metrics(made, one, 1e-5)
     assert {"train/grad_norm", "train/kl_loss", "train/sft_loss"} <= set(one.metrics("train/")[1])
     assert one.metrics("train/")[1]["train/grad_norm"] > 0.5  # so that it was clipped
     assert made.steps() == [1, 2, 3]
@@ -145,15 +158,32 @@ def test_the_checkpoint_is_that_of_one_process(one, two, name):
 def test_a_resumed_run_ends_as_the_whole_one(two, name):
     whole, resumed = Run(two / name, 0.0), Run(two / f"{name}-resumed", 0.0)
     assert resumed.steps() == [2, 3]
-    for prefix in ("train/", "eval/"):
-        for step, values in whole.metrics(prefix).items():
-            assert resumed.metrics(prefix)[step] == pytest.approx(values, rel=1e-7), step
+    same_metrics(resumed, whole, 1e-7)
     assert difference(resumed.adapter(), whole.adapter()) < 1e-7
 
 
 @pytest.mark.parametrize("name", ["fsdp", "zero3"])
 def test_one_process_goes_on_from_the_checkpoint_of_two(two, data, tmp_path, name):
     made = Run(two / name, 0.0)
-    resumed = run(tmp_path / "resumed", *data, f"resume_from={made.checkpoint(1)}")
+    resumed = run(tmp_path / "resumed", *data, *LORA, f"resume_from={made.checkpoint(1)}")
     assert difference(resumed.adapter(), made.adapter()) < 1e-5
     assert resumed.metrics("train/")[3] == pytest.approx(made.metrics("train/")[3], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_full_tuning_is_that_of_one_process(data, tmp_path):
+    """Of all towers, with checkpointing: what is logged, the models that are written, and how they go on."""
+    one = run(tmp_path / "one", *data, *FULL)
+    on_two(tmp_path, *data, *FULL)
+    for name in STRATEGIES:
+        made, resumed = Run(tmp_path / name, 0.0), Run(tmp_path / f"{name}-resumed", 0.0)
+        same_metrics(made, one, 1e-5)
+        same_metrics(resumed, made, 1e-7)
+        assert difference(change(made), change(one)) < 1e-4, name
+        assert difference(resumed.model(), made.model()) < 1e-7, name
+
+
+def change(of: Run) -> dict[str, torch.Tensor]:
+    """What the last two steps did to the weights of a whole model."""
+    before = of.model(1)
+    return {name: weight - before[name] for name, weight in of.model(3).items()}

@@ -60,6 +60,10 @@ class Run:
         """The adapter weights of a checkpoint."""
         return load_file(self.checkpoint(name) / "adapter_model.safetensors")
 
+    def model(self, name: int | str = "last") -> dict[str, torch.Tensor]:
+        """The weights of a checkpoint that is a whole model."""
+        return load_file(self.checkpoint(name) / "model.safetensors")
+
     def steps(self) -> list[int]:
         """The steps that have a checkpoint."""
         return sorted(int(path.name[5:]) for path in (self.directory / "checkpoints").glob("step-*"))

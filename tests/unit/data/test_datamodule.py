@@ -124,11 +124,6 @@ def test_ranks_share_the_packs_of_each_step(demo_files, tiny, served, world_size
         assert {batch.supervised_in_step for batch in packs} == {total}
 
 
-def test_a_world_that_does_not_divide_a_step(demo_files, tiny):
-    with pytest.raises(InputError, match="data.packs_per_step is 4, which 3 ranks do not divide; use a multiple of 3"):
-        build(demo_files, tiny, world_size=3)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_loader_starts_where_it_stopped_and_keeps_its_length(demo_files, tiny, served, workers):
     data = build(demo_files, tiny, dataloader_num_workers=workers)

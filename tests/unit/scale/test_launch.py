@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support import small_config
 
+from dvlm.config import TrainerConfig
 from dvlm.scale import launch, strategies
 from dvlm.values import InputError
 
@@ -20,7 +21,7 @@ FOUR = ("trainer.devices=2", "trainer.num_nodes=2", "data.packs_per_step=4")
         ((), {"SLURM_NTASKS": "4"}),  # in a batch script, or an interactive allocation, without srun
         (FOUR, TORCHRUN),
         (FOUR, SRUN),
-        (("trainer.devices=2",), {"SUBMITIT_LOCAL_NTASKS": "2"}),
+        (("trainer.devices=2", "data.packs_per_step=2"), {"SUBMITIT_LOCAL_NTASKS": "2"}),
     ],
 )
 def test_the_ranks_that_run_are_those_that_are_named(overrides, environ):
@@ -32,7 +33,7 @@ def test_the_ranks_that_run_are_those_that_are_named(overrides, environ):
     [
         (FOUR, {"SLURM_NTASKS": "4"}, "no launcher started the 4 ranks"),
         ((), TORCHRUN, "torchrun started 4 ranks, 2 of them on this node, but .*trainer.devices=1"),
-        (("trainer.devices=4",), TORCHRUN, "torchrun started 4 ranks, 2 of them on this node"),
+        (("trainer.devices=4", "data.packs_per_step=4"), TORCHRUN, "torchrun started 4 ranks, 2 of them on this node"),
         ((), SRUN, "srun started 4 ranks, but .*trainer.num_nodes=1"),
         (FOUR, TORCHRUN | {"TORCHELASTIC_RUN_ID": "none"}, "no id.*--standalone"),
     ],
@@ -43,8 +44,9 @@ def test_a_wrong_launch_is_refused(overrides, environ, message):
 
 
 def test_the_right_command_is_given():
+    config = small_config("trainer.devices=8", "data.packs_per_step=8")
     with pytest.raises(InputError) as found:
-        launch.check(small_config("trainer.devices=8"), {}, ["trainer=ddp", "model.model=/a b"])
+        launch.check(config, {}, ["trainer=ddp", "model.model=/a b"])
     assert "torchrun --standalone --nproc-per-node=8 -m dvlm.train trainer=ddp 'model.model=/a b'" in str(found.value)
     with pytest.raises(InputError, match="torchrun --nnodes=2 --rdzv-id=<name> .* --nproc-per-node=2 -m dvlm.train"):
         launch.check(small_config(*FOUR), {}, [])
@@ -76,5 +78,5 @@ def test_too_few_gpus_are_named(monkeypatch):
     monkeypatch.setattr(strategies.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(strategies.torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match="trainer.devices is 4, but this node has 2 GPUs"):
-        strategies.check_devices(small_config("trainer=gpu", "trainer.devices=4").trainer)
-    strategies.check_devices(small_config("trainer=gpu", "trainer.devices=2").trainer)
+        strategies.check_devices(TrainerConfig(accelerator="gpu", devices=4))
+    strategies.check_devices(TrainerConfig(accelerator="gpu", devices=2))
