@@ -33,7 +33,7 @@ def report(config: DoctorConfig) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     console, facts = Console(), machine.facts()
     for name, value in facts:
-        console.print(f"{name:28}{value}", highlight=False, soft_wrap=True)
+        console.print(f"{name:30}{value}", highlight=False, soft_wrap=True)
     findings = examine(config)
     table = Table(title=f"Findings on {config.model.model}", title_justify="left")
     for column in ("", "what", "measured", "allowed"):
