@@ -13,8 +13,10 @@ SCHEDULES = ("cosine_warmup_with_min_lr", "linear", "constant_with_warmup", "wsd
 class SchedulerKwargs:
     """Parameters of the schedule."""
 
-    min_lr: float = knob(1e-6, "learning rate of the last step; other groups end on it in proportion")
-    decay_ratio: float | None = knob(None, "wsd: share of the steps with a falling learning rate; null: 0.1")
+    min_lr: float = knob(1e-6, "learning rate of the last step, but for the constant schedule; groups in proportion")
+    decay_ratio: float | None = knob(
+        None, "wsd: share of the steps after the warm-up, at the end, that fall; null: 0.1"
+    )
 
 
 @dataclass

@@ -22,11 +22,14 @@ def are_allocated(model: Any) -> bool:
 
 
 def set_schedule(model: Any, steps: int, *, start_ratio: float, final_ratio: float) -> None:
-    """Cut ranks between the first and the last share of `steps` optimizer steps, on a cubic curve."""
+    """Cut ranks between the first and the last share of `steps` optimizer steps, on a cubic curve.
+
+    The last cut needs the importance that a step before it has measured; a run of one step does not come to it.
+    """
     settings = model.peft_config[ADAPTER]
-    settings.total_step = steps
-    settings.tfinal = min(round(final_ratio * steps), steps - 1)
-    settings.tinit = min(round(start_ratio * steps), steps - settings.tfinal - 1)
+    settings.total_step = max(steps, 2)
+    settings.tfinal = min(round(final_ratio * steps), settings.total_step - 2)
+    settings.tinit = min(round(start_ratio * steps), settings.total_step - settings.tfinal - 1)
 
 
 def allocate(model: Any, step: int) -> None:

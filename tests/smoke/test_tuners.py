@@ -250,6 +250,16 @@ def test_adalora_cuts_ranks_to_its_target(batch):
     assert len(set(left.values())) > 1
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_adalora_in_a_run_of_few_steps(steps, batch):
+    """Such as `debug=true` makes them: ranks are cut to the target, by a single step part of the way."""
+    loop = Loop(tuned_as(True, "adalora", False), "adalora")
+    ranks.set_schedule(loop.model, steps, start_ratio=0.1, final_ratio=0.3)
+    loop.run(batch, steps)
+    left = sum(ranks.of_modules(loop.model).values())
+    assert 2 * len(LAYERS) < left < 4 * len(LAYERS) if steps == 1 else left <= 2 * len(LAYERS)
+
+
 def test_the_start_is_kept_where_another_machine_would_decompose_otherwise(batch):
     """A resumed run takes the starting product from the checkpoint, not from its own decomposition."""
     loop = Loop(tuned_as(True, "pissa", False), "pissa")
