@@ -25,7 +25,9 @@ class EngineConfig:
     max_objects: int = knob(60, "objects an image; part of the form", "objects")
     max_line_points: int = knob(32, "vertices of a line; part of the form", "points")
     max_desc_chars: int = knob(
-        80, "characters of a description or summary, as many again after an escape; part of the form", "characters"
+        80,
+        "characters of a description or summary, as many again after each of up to 8 escapes; part of the form",
+        "characters",
     )
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class Transformers:
         processors: list[LogitsProcessor] = []
         grammars = [order.grammar for order in orders]
         if any(grammars):
-            processors.append(self.structure.hold(grammars))
+            processors.append(self.structure.hold(grammars, greedy=not sampling.temperature))
         if on_text is not None and len(orders) == 1:
             processors.append(Told(self.tokenizer, len(orders[0].asked.prompt.input_ids), on_text))
         return generate.write(

@@ -13,7 +13,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from dvlm.data import answers
 from dvlm.data.messages import Prompts
-from dvlm.inference.grammar import Limits, answer_grammar, verdict_grammar, whole_numbers
+from dvlm.inference.grammar import ESCAPES, Limits, answer_grammar, verdict_grammar, whole_numbers
 from dvlm.inference.structure import Structure, accepts
 from dvlm.values import InputError, Mode
 
@@ -31,6 +31,13 @@ def box(*flat: int, desc: str = "线缆") -> dict[str, object]:
 
 def held(text: str, norm: str = "norm1000", mode: Mode = Mode.DENSE) -> bool:
     return accepts(answer_grammar(mode, SIZES, norm, LIMITS), text)  # type: ignore[arg-type]
+
+
+OBJECT = '{"bbox_2d": [1, 2, 3, 4], "desc": ""}'
+
+
+def held_to(limits: Limits, text: str) -> bool:
+    return accepts(answer_grammar(Mode.DENSE, SIZES[:1], "norm1000", limits), text)
 
 
 @pytest.mark.parametrize("top", [0, 7, 9, 10, 57, 100, 109, 640, 999, 1000, 1919])
@@ -111,12 +118,15 @@ def test_whatever_the_scores_every_answer_is_valid(tiny, mode, norm):
     prompts = Prompts("u", "d", "s", norm, "file")
     random = torch.Generator().manual_seed(0)
     rows = 8
-    holder = structure.hold([answer_grammar(mode, SIZES, norm, LIMITS)] * rows)
+    holder = structure.hold([answer_grammar(mode, SIZES, norm, LIMITS)] * rows, greedy=False)
+    likeliest = structure.hold([answer_grammar(mode, SIZES, norm, LIMITS)] * rows, greedy=True)
     ids = torch.zeros(rows, 1, dtype=torch.long)
     ended = torch.zeros(rows, dtype=torch.bool)
     for _ in range(700):
-        scores = holder(ids, torch.randn(rows, words, generator=random))
-        chosen = torch.where(ended, tokenizer.pad_token_id, scores.argmax(-1))
+        raw = torch.randn(rows, words, generator=random)
+        found = likeliest(ids, raw.clone()).argmax(-1)
+        chosen = torch.where(ended, tokenizer.pad_token_id, holder(ids, raw).argmax(-1))
+        assert torch.equal(chosen[~ended], found[~ended]), "greedily a mask that changes nothing is left out"
         ended |= chosen == tokenizer.eos_token_id
         ids = torch.cat([ids, chosen[:, None]], 1)
         if ended.all():
@@ -135,6 +145,37 @@ def test_whatever_the_scores_every_answer_is_valid(tiny, mode, norm):
             answers.parse(text, SIZES, prompts)
         except InputError as error:
             assert "x1 <= x2" in str(error)  # noqa: PT017
+
+
+def test_an_escape_grants_as_many_characters_again():
+    assert held(dense(box(1, 2, 3, 4, desc='123456"123456')))
+    assert not held(dense(box(1, 2, 3, 4, desc='123456"1234567')))
+    assert held(dense(box(1, 2, 3, 4, desc='"' * ESCAPES)))
+    assert not held(dense(box(1, 2, 3, 4, desc='"' * (ESCAPES + 1))))
+
+
+@pytest.mark.parametrize("limit", [80, 200, 300])
+def test_a_mask_allows_what_is_taken_whatever_the_limit(limit):
+    """Words that begin within a text and end beyond it; xgrammar's masks are wrong for counts above 128."""
+    words = ["a", "aa", '"', 'a"', 'a"}', "\n", "a\n", 'a"\n', 'a"a', "\\n", "\\q", "a" * 9, "</s>"]
+    compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo(words, stop_token_ids=[12]))
+    limits = Limits(max_desc_chars=limit, max_objects=limit, max_line_points=limit)
+    text = '{"图片_1": "'
+    grammar = compiler.compile_grammar(answer_grammar(Mode.SUMMARY, SIZES[:1], "norm1000", limits))
+    for written in (0, 1, 100, 127, 128, 129, limit - 1, limit):
+        matcher = xgrammar.GrammarMatcher(grammar)
+        if not matcher.accept_string(text + "a" * written):
+            assert written > limit
+            continue
+        mask = xgrammar.allocate_token_bitmask(1, len(words))
+        matcher.fill_next_token_bitmask(mask)
+        for number, word in enumerate(words[:-1]):
+            taken = matcher.accept_token(number)
+            assert bool(mask[0, 0] >> number & 1) == taken, (written, word)
+            if taken:
+                matcher.rollback(1)
+    numbers = [n for n in (1, limit, limit + 1) if held_to(limits, '{"图片_1": [' + ", ".join([OBJECT] * n) + "]}")]
+    assert numbers == [1, limit]
 
 
 def test_bytes_that_are_no_character_cannot_be_written(tiny):
@@ -162,7 +203,9 @@ def test_bytes_that_are_no_character_cannot_be_written(tiny):
 
 def test_a_row_that_was_not_held_is_noticed(tiny):
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    holder = Structure(tokenizer, len(tokenizer)).hold([answer_grammar(Mode.DENSE, SIZES, "norm1000", LIMITS)])
+    holder = Structure(tokenizer, len(tokenizer)).hold(
+        [answer_grammar(Mode.DENSE, SIZES, "norm1000", LIMITS)], greedy=False
+    )
     scores = torch.from_numpy(np.zeros((1, len(tokenizer)), np.float32))
     holder(torch.zeros(1, 1, dtype=torch.long), scores)
     with pytest.raises(RuntimeError, match="masked"):
