@@ -57,6 +57,23 @@ class RankSampler(Sampler[int]):
         return len(range(self.rank, self.packs, self.world_size))
 
 
+def plan_of(
+    line: Source, config: DataConfig, epochs: int, *, seed: int, max_length: int, cache: Path | None, shuffle: bool
+) -> Plan:
+    """The plan of `epochs` of a line as `config` packs them; `cache` is a directory that keeps the lengths of turns."""
+    return planning.build(
+        lengths.measure(line, epochs, cache),
+        seed=seed,
+        max_length=max_length,
+        packing=config.packing,
+        samples_per_pack=config.samples_per_pack,
+        packs_per_step=config.packs_per_step,
+        truncation=config.truncation,
+        place=lambda epoch, index: line.turn(epoch, index).place,
+        shuffle=shuffle,
+    )
+
+
 class CaptionDataModule(L.LightningDataModule):
     """Training and validation packs of `config`, checked and planned on construction.
 
@@ -112,16 +129,8 @@ class CaptionDataModule(L.LightningDataModule):
         return self.config.packs_per_step // self.world_size
 
     def _plan(self, line: Source, epochs: int, *, shuffle: bool = True) -> Plan:
-        return planning.build(
-            lengths.measure(line, epochs, self.cache),
-            seed=self.seed,
-            max_length=self.max_length,
-            packing=self.config.packing,
-            samples_per_pack=self.config.samples_per_pack,
-            packs_per_step=self.config.packs_per_step,
-            truncation=self.config.truncation,
-            place=lambda epoch, index: line.turn(epoch, index).place,
-            shuffle=shuffle,
+        return plan_of(
+            line, self.config, epochs, seed=self.seed, max_length=self.max_length, cache=self.cache, shuffle=shuffle
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

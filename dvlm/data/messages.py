@@ -32,8 +32,8 @@ class Prompts:
                 raise InputError(f"prompt {name}: {getattr(self, name)!r} holds a special token ('<|')")
 
     @classmethod
-    def of(cls, data: DataConfig) -> Prompts:
-        """The prompts that the `data` group asks for."""
+    def of(cls, data: DataConfig | type[DataConfig]) -> Prompts:
+        """The prompts that the `data` group asks for, or those of its defaults."""
         return cls(
             data.user_prompt, data.system_prompt_dense, data.system_prompt_summary, data.emit_norm, data.object_order
         )

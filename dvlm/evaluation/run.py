@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dvlm.config import EvaluateConfig, ModelConfig
-from dvlm.data import lengths, source
-from dvlm.data import plan as planning
+from dvlm.data import source
+from dvlm.data.datamodule import plan_of
 from dvlm.data.digest import sha256
 from dvlm.data.line import Line
 from dvlm.evaluation.losses import losses
@@ -63,19 +63,17 @@ def measure_losses(config: EvaluateConfig, engine: Engine, line: Line) -> dict[s
     """Losses on the packed validation records; the divergence from the base where the checkpoint is an adapter."""
     assert isinstance(engine.backend, Transformers)
     model: Any = engine.backend.model
-    plan = planning.build(
-        lengths.measure(line, 1, Path(config.cache_dir).resolve()),
+    plan = plan_of(
+        line,
+        replace(config.data, packs_per_step=1),
+        1,
         seed=config.seed,
         max_length=config.global_max_length,
-        packing=config.data.packing,
-        samples_per_pack=config.data.samples_per_pack,
-        packs_per_step=1,
-        truncation=config.data.truncation,
-        place=lambda epoch, index: line.turn(epoch, index).place,
+        cache=Path(config.cache_dir).resolve(),
         shuffle=False,
     )
     teacher = AdaptersOff(model) if hasattr(model, "disable_adapter") else None
-    return losses(model, line, plan, packing=config.data.packing, teacher=teacher, groups=())
+    return losses(model, line, plan, packing=config.data.packing, teacher=teacher)
 
 
 def write_answers(found: Sequence[Answered], file: Path) -> None:

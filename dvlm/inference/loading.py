@@ -31,7 +31,7 @@ def load_engine(
     Raises InputError naming what is missing: the processor, the base, a package, the hardware.
     """
     source = resolve(checkpoint, base_model)
-    data = asked or DataConfig(val_jsonl="none")
+    data: DataConfig | type[DataConfig] = asked or DataConfig  # the class has the defaults
     prompts = source.prompts
     limits = (None, None) if prompts else (data.min_pixels, data.max_pixels)
     processor = load.load_processor(str(source.directory), *limits)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dvlm.config import OptimConfig, RlhfConfig
-from dvlm.learning import optim
+from dvlm.learning import objective, optim
 from dvlm.learning.cached import CachedTeacher
-from dvlm.learning.losses import HeadLoss, LossHead
+from dvlm.learning.losses import HeadLoss
 from dvlm.learning.meter import Meter
 from dvlm.learning.teacher import Teacher
-from dvlm.models import forward, prefix, starts, towers
+from dvlm.models import starts, towers
 from dvlm.models.prefix import Reach
-from dvlm.models.towers import HEAD, Tower
+from dvlm.models.towers import Tower
 from dvlm.models.tuning import Tuned
 from dvlm.scale import whole
 from dvlm.values import Batch, InputError, generator
@@ -56,8 +56,7 @@ class SFTModule(L.LightningModule):
         self.eval_teacher, self.groups = eval_teacher, groups
         self.lorap_lr_ratio = lorap_lr_ratio
         self.reach, self.spread = Reach.of(self.model), spread
-        inner = forward.core(self.model)
-        setattr(inner, HEAD, LossHead.of(inner.lm_head))
+        objective.give_loss_head(self.model)
         self._window, self._eval = Meter(), Meter()
         self._rates: dict[str, float] = {}
         self._measured: dict[str, float] | None = None
@@ -69,27 +68,7 @@ class SFTModule(L.LightningModule):
 
     def score(self, batch: Batch, teacher: Teacher | None) -> HeadLoss:
         """The fused loss of a batch; with a `teacher` it holds the divergence as well."""
-        if self.spread or not self.reach.aligner:
-            batch = forward.with_dummy_image(self.model, batch)
-        begun = prefix.begin(self.model, batch, self.reach)
-        mask, targets = forward.supervised(batch)
-        # The teacher goes first: its pass inside `disable_adapter` must not come between a checkpointed pass and its
-        # recomputation.
-        theirs = teacher.states(batch, mask, begun) if teacher else None
-        hidden = prefix.finish(self.model, batch, begun)[mask]
-        with torch.autocast(hidden.device.type, enabled=False):
-            return forward.core(self.model).lm_head(
-                hidden,
-                targets,
-                sft_alpha=self.rlhf.sft_alpha,
-                beta=self.rlhf.beta if teacher else 0.0,
-                teacher_hidden=theirs,
-                teacher_weight=teacher.head(hidden.device) if teacher else None,
-                divergence=self.rlhf.divergence,
-                jsd_mix=self.rlhf.jsd_mix,
-                temperature=self.rlhf.kd_temperature,
-                ce_mask=None if batch.has_ce else torch.zeros_like(targets, dtype=torch.bool),
-            )
+        return objective.score(self.model, batch, teacher, rlhf=self.rlhf, reach=self.reach, spread=self.spread)
 
     @property
     def train_teacher(self) -> Teacher | None:
