@@ -104,8 +104,10 @@ def appearing(target: Path, *, synced: bool = True) -> Iterator[Path]:
         put(scratch, target)
         if synced:
             sync(target.parent)
-    except BaseException:
+    except BaseException as error:
         remove(scratch)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # a write that is refused does not say where
         raise
 
 

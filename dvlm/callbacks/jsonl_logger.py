@@ -57,8 +57,12 @@ class JsonlLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """One line, written at once."""
         line = json.dumps({"step": step, **metrics}, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(line + "\n")
+        except OSError as error:
+            error.filename = str(self.path)  # a write that is refused does not say where
+            raise
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration is in `config.yaml`."""

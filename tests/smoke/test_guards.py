@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import same
-from tiny_runs import GKD, Run, run
+from tiny_runs import GKD, Run, run, same
 
 from dvlm.callbacks.guards import GuardError
 from dvlm.config import ReplayConfig

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import small_config
-from test_resume import same
-from tiny_runs import GKD, SHORT, Run
+from tiny_runs import GKD, SHORT, Run, same
 
 from dvlm.callbacks.pictures import Pictures
 from dvlm.learning.module import SFTModule

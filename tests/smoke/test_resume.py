@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from tiny_runs import GKD, Run, run
+from tiny_runs import GKD, Run, run, same
 
 from dvlm.models.tiny import prepare
 from dvlm.values import InputError
@@ -21,23 +19,6 @@ SIX = (GKD, "trainer.num_train_epochs=2", "trainer.save_steps=1", "trainer.eval_
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Run:
     return run(tmp_path_factory.mktemp("whole"), *SIX)
-
-
-def same(ours: Any, theirs: Any, where: str = "") -> None:
-    """Equal to the last bit, whatever is nested in it."""
-    assert type(ours) is type(theirs), where
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
-    elif isinstance(ours, dict):
-        assert list(ours) == list(theirs), where
-        for key in ours:
-            same(ours[key], theirs[key], f"{where}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), where
-        for index, pair in enumerate(zip(ours, theirs, strict=True)):
-            same(*pair, f"{where}[{index}]")
-    else:
-        assert ours == theirs, where
 
 
 def assert_same_end(resumed: Run, whole: Run) -> None:

@@ -84,6 +84,12 @@ def rank(directory: Path, *overrides: str) -> None:
         options = (*overrides, "trainer.devices=2", f"trainer.strategy={name}")
         run(directory / name, *options)
         run(directory / f"{name}-resumed", *options, f"resume_from={directory / name / 'checkpoints' / 'step-000001'}")
+    more = (
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        f"resume_from={directory / 'one' / 'checkpoints' / 'step-000001'}",
+    )
+    run(directory / "one-resumed", *data, *more)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +166,14 @@ def test_a_resumed_run_ends_as_the_whole_one(two, name):
     assert resumed.steps() == [2, 3]
     same_metrics(resumed, whole, 1e-7)
     assert difference(resumed.adapter(), whole.adapter()) < 1e-7
+
+
+def test_two_processes_go_on_from_the_checkpoint_of_one(one, two):
+    resumed = Run(two / "one-resumed", 0.0)
+    assert resumed.steps() == [2, 3]
+    assert difference(resumed.adapter(), one.adapter()) < 1e-5
+    for step, values in one.metrics("train/").items():
+        assert resumed.metrics("train/")[step] == pytest.approx(values, rel=1e-5), step
 
 
 @pytest.mark.parametrize("name", ["fsdp", "zero3"])

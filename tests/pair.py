@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-PATHS = [str(path) for path in (HERE.parent, HERE.parents[1], HERE.parents[2])]
+PATHS = [str(path) for path in (HERE.parent / "smoke", HERE.parent, HERE.parents[1])]
 
 
 def free_port() -> int:

@@ -73,3 +73,20 @@ def run(directory: Path, *overrides: str) -> Run:
     """Train in `directory` with the overrides on top of `SHORT`."""
     directory.mkdir(parents=True, exist_ok=True)
     return Run(directory, train(small_config(*SHORT, *overrides), directory))
+
+
+def same(ours: Any, theirs: Any, where: str = "") -> None:
+    """Equal to the last bit, whatever is nested in it."""
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert list(ours) == list(theirs), where
+        for key in ours:
+            same(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
+            same(*pair, f"{where}[{index}]")
+    else:
+        assert ours == theirs, where
