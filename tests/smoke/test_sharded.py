@@ -84,12 +84,8 @@ def rank(directory: Path, *overrides: str) -> None:
         options = (*overrides, "trainer.devices=2", f"trainer.strategy={name}")
         run(directory / name, *options)
         run(directory / f"{name}-resumed", *options, f"resume_from={directory / name / 'checkpoints' / 'step-000001'}")
-    more = (
-        "trainer.devices=2",
-        "trainer.strategy=ddp",
-        f"resume_from={directory / 'one' / 'checkpoints' / 'step-000001'}",
-    )
-    run(directory / "one-resumed", *data, *more)
+    of_one = f"resume_from={directory / 'one' / 'checkpoints' / 'step-000001'}"
+    run(directory / "one-resumed", *overrides, "trainer.devices=2", "trainer.strategy=ddp", of_one)
 
 
 @pytest.fixture(scope="module")
