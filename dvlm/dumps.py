@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dvlm import durable, run
 from dvlm.config import TrainConfig
 from dvlm.data.datamodule import CaptionDataModule
+from dvlm.models import weights
 from dvlm.values import InputError
 
 FOLDER, WEIGHTS, FACTS = "dumps", "trainable.safetensors", "step.json"
@@ -84,4 +85,4 @@ class Dump:
         facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         alone = replace(config, resume_from=None, trainer=replace(config.trainer, devices=1, max_steps=None))
         values = {name: float(text) for name, text in facts["values"].items()}
-        return cls(alone, facts["step"], facts["what"], values, load_file(directory / WEIGHTS))
+        return cls(alone, facts["step"], facts["what"], values, weights.read(directory / WEIGHTS))

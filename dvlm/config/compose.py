@@ -16,11 +16,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from dvlm.config import keys
+from dvlm.config import keys, secrets
 from dvlm.config.errors import explain
 from dvlm.config.overrides import below_null, check_overrides, quoted_paths, sweep_points
 from dvlm.config.roots import ROOTS
@@ -99,7 +99,7 @@ def _composed(verb: str, overrides: list[str]) -> DictConfig:
     register()
     try:
         with hydra.initialize_config_dir(str(keys.CONF), version_base="1.3"):
-            return hydra.compose(verb, overrides)
+            node = hydra.compose(verb, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise InputError(explain(error)) from error
     except AssertionError as error:
@@ -108,6 +108,12 @@ def _composed(verb: str, overrides: list[str]) -> DictConfig:
             above = override.partition("=")[0].rpartition(".")[0]
             raise InputError(f"'{override}': {above} is null here; leave it out, or set {above} first") from error
         raise
+    with open_dict(node):
+        own = node.pop("hydra")
+    # Hydra saves its own part too: variables and shell lines of jobs.
+    for part in ("job", "launcher"):
+        secrets.check(f"hydra.{part}", OmegaConf.to_container(own[part]))
+    return node
 
 
 def to_object(node: DictConfig) -> Any:
@@ -116,7 +122,10 @@ def to_object(node: DictConfig) -> Any:
     for key in sorted({str(key) for key in node} - {item.name for item in fields(schema)}):
         raise InputError(f"there is no config group '{key}'{keys.nearest_key(key, keys.groups())}")
     try:
-        return OmegaConf.to_object(node)
+        secrets.check("the configuration", OmegaConf.to_container(node))
+        config = OmegaConf.to_object(node)
+        secrets.check("the configuration", OmegaConf.to_container(node, resolve=True))
+        return config
     except MissingMandatoryValue as error:
         key = keys.spelling(schema, str(error.full_key))
         raise InputError(f"{key} has no value; give {key}=<value>") from error

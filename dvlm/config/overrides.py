@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import OverrideParseException
 
-from dvlm.config import keys
+from dvlm.config import keys, secrets
 from dvlm.config.errors import one_line
 from dvlm.config.knob import nearest
 from dvlm.config.renamed import new_name
@@ -59,6 +59,9 @@ def _quoted(override: str, texts: Mapping[str, bool], multirun: bool) -> str:
 
 def check_overrides(overrides: list[str], verb: str) -> None:
     """Raise InputError for an override that cannot be read, whose key does not exist, or that adds or removes one."""
+    for key, _, value in (override.partition("=") for override in overrides):
+        secrets.check_text(key, value)
+        secrets.check_text(key, f"{key}={value}")
     known = [key for key, _ in keys.knob_paths(ROOTS[verb])]
     chosen = {*ADDABLE, *keys.groups_of(ROOTS[verb])}
     for override in parsed(overrides):

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dvlm.data.records import BOM, LONGEST_LINE, check_kind, parse
+from dvlm.data.records import BOM, LONGEST_LINE, check_kind, ended, parse
 from dvlm.values import Dialogue, InputError, Record
 
 BLANK = b" \t\r\n\v\f"
@@ -47,10 +47,10 @@ class RecordFile(Sequence[Record | Dialogue]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = int(self._starts[index])
-        most = min(len(self._bytes), start + 2 * LONGEST_LINE)  # of a line that is too long, a piece to be refused
+        most = min(len(self._bytes), start + LONGEST_LINE + 2)  # of a line that is too long, a piece to be refused
         end = self._bytes.find(b"\n", start, most)
         raw = self._bytes[start : end if end >= 0 else most]
-        part = parse(self.file, int(self._numbers[index]), raw.strip())
+        part = parse(self.file, int(self._numbers[index]), ended(raw))
         if self.kind is not None:
             check_kind(part, self.kind)
         return part

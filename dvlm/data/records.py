@@ -24,7 +24,7 @@ FIELDS = {"images", "width", "height", "summary", "objects"}
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The (line number, bytes) of each non-blank line; a byte order mark and Windows ends are taken off.
+    """The (line number, bytes) of each non-blank line; a byte order mark and white space around it are taken off.
 
     Of a line that is too long comes a piece, which `loads` refuses.
     """
@@ -34,10 +34,16 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
         reason = f"cannot be read: {error.strerror}"
         raise InputError(f"{file}: {reason}; check data.train_jsonl and data.val_jsonl") from error
     with handle:
-        for number, raw in enumerate(iter(lambda: handle.readline(2 * LONGEST_LINE), b""), 1):
-            text = (raw.removeprefix(BOM) if number == 1 else raw).strip()
-            if text:
+        for number, raw in enumerate(iter(lambda: handle.readline(LONGEST_LINE + 2), b""), 1):
+            text = ended(raw.removeprefix(BOM) if number == 1 else raw)
+            if text.strip():
                 yield number, text
+
+
+def ended(raw: bytes) -> bytes:
+    """A line without its end and the white space around it; with it where it is too long, for `loads` to see."""
+    text = raw.rstrip(b"\r\n")
+    return text if len(text) > LONGEST_LINE else text.strip()
 
 
 def parse(file: Path, line: int, raw: bytes) -> Record | Dialogue:

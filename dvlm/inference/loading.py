@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from dvlm.config import DataConfig, EngineConfig, ModelConfig
 from dvlm.data.encode import Encoder
@@ -13,7 +12,7 @@ from dvlm.data.messages import Prompts
 from dvlm.inference.backend import Backend, Transformers
 from dvlm.inference.engine import Engine
 from dvlm.inference.source import Source, resolve
-from dvlm.models import load
+from dvlm.models import adapters, load
 
 
 def load_engine(
@@ -54,5 +53,5 @@ def load_model(source: Source, config: EngineConfig, *, packing: bool) -> Any:
     )
     model: Any = load.load_model(wanted, packing=packing)
     if source.base:
-        model = PeftModel.from_pretrained(model, str(source.directory))
+        model = adapters.attached(model, source.directory)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

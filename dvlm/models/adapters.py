@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft import set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from dvlm.models import forward, load, starts
+from dvlm.models import forward, load, starts, weights
 from dvlm.values import InputError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -32,18 +32,24 @@ MUST_AGREE = (
 )
 
 
-def save(model: Any, directory: Path, weights: dict[str, Any] | None = None) -> None:
+def save(model: Any, directory: Path, whole: dict[str, Any] | None = None) -> None:
     """Write the adapter of a peft model so that plain `PeftModel.from_pretrained` reads it on the base itself.
 
-    `weights`: the whole state of a model whose own is spread over ranks.
+    `whole`: the state of a model whose own is spread over ranks.
     """
-    model.save_pretrained(directory, save_embedding_layers=False, state_dict=weights)
+    model.save_pretrained(directory, save_embedding_layers=False, state_dict=whole)
     if not starts.is_started(model):
         return
-    state, changed = starts.as_plain_lora(model, load_file(directory / WEIGHTS))
+    state, changed = starts.as_plain_lora(model, weights.read(directory / WEIGHTS))
     save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
     settings = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     (directory / CONFIG).write_text(json.dumps(settings | changed, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def attached(model: Any, directory: Path) -> Any:
+    """The base model with the adapter of `directory` on it; raises InputError where its weights are no safetensors."""
+    weights.read(directory / WEIGHTS)  # peft would look for a pickle where there is no such file
+    return PeftModel.from_pretrained(model, str(directory))
 
 
 def merged(model: Any) -> Any:
@@ -70,7 +76,7 @@ def start_from(model: Any, directory: Path) -> list[str]:
         raise InputError(f"{KEY}: no {WEIGHTS} in {directory}")
     load.check_base(directory, forward.core(model).config._name_or_path, KEY)
     _check_settings(model, directory)
-    stored, wanted = load_file(directory / WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
+    stored, wanted = weights.read(directory / WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
     unknown = sorted(set(stored) - set(wanted))
     if unknown:
         raise InputError(

@@ -44,7 +44,7 @@ def resolve(config: ModelConfig, cache: Path, key: str = "model.model") -> Model
 def load_config(model: str) -> Any:
     """The configuration of a Qwen3-VL; raises InputError for anything else."""
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"model.model: {model} cannot be loaded: {_first_line(error)}") from error
     if config.model_type != "qwen3_vl":
@@ -55,7 +55,7 @@ def load_config(model: str) -> Any:
 def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
     """The processor of a model directory or hub id, with other pixel limits where they are given."""
     try:
-        processor = AutoProcessor.from_pretrained(model)
+        processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"model.model: no processor in {model}: {_first_line(error)}") from error
     if not isinstance(processor, Qwen3VLProcessor):

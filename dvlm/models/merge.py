@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -78,7 +77,7 @@ def merge(
     stored = config.torch_dtype or str(load.load_config(source).dtype or "float32").removeprefix("torch.")
     model: Any = _load(source)
     if base:
-        model = PeftModel.from_pretrained(model, str(checkpoint)).eval()
+        model = adapters.attached(model, checkpoint).eval()
     wanted = _logits(model, probe)
     model = adapters.merged(model) if base else model
     output.parent.mkdir(parents=True, exist_ok=True)

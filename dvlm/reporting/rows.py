@@ -13,6 +13,7 @@ from dvlm.reporting.flags import BAD, GOOD, WATCH, Flag
 from dvlm.reporting.runs import Run, greater_is_better
 from dvlm.reporting.sweep import Sweep
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins
 MARKS = {GOOD: "✓", WATCH: "!", BAD: "✗"}
 
 
@@ -73,12 +74,16 @@ def records(sweep: Sweep, flags: dict[str, list[Flag]]) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The rows as CSV."""
+    """The rows as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
+
+
+def _as_text(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def mark(flags: list[Flag]) -> str:

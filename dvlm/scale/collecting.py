@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.strategy import Strategy as Base
 
 from dvlm.models import starts
+from dvlm.scale import file
 from dvlm.scale.whole import collected
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Collecting(Above):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """The file, mapped into memory: ranks of one node share its pages."""
-        return torch.load(Path(checkpoint_path), map_location="cpu", mmap=True, weights_only=True)
+        return file.read(Path(checkpoint_path), mapped=True)
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
         """Into the module as it is before its weights are spread."""

@@ -126,6 +126,39 @@ def test_no_error_is_swallowed():
     assert not places(found)
 
 
+UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "tarfile", "zipfile"}
+HARMLESS = {"pickle.UnpicklingError"}  # the name of an error
+
+
+def test_nothing_is_read_that_could_run_and_no_archive_is_unpacked():
+    """No pickles, no code that comes with a model; torch reads tensors only, numpy no objects."""
+
+    def constant(call: ast.Call, name: str) -> object:
+        return next((getattr(each.value, "value", ...) for each in call.keywords if each.arg == name), None)
+
+    def wrong(tree: ast.AST) -> Iterator[str]:
+        names = set(imported(tree)) - HARMLESS
+        safe = {each.rpartition(".")[0] for each in HARMLESS}
+        whole = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        yield from (each for each in names if each.split(".")[0] in UNSAFE and (each not in safe or each in whole))
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            if called == "torch.load" and constant(call, "weights_only") is not True:
+                yield f"line {call.lineno}: torch.load without weights_only=True"
+            if constant(call, "trust_remote_code") not in (None, False):
+                yield f"line {call.lineno}: trust_remote_code"
+            if constant(call, "allow_pickle") not in (None, False):
+                yield f"line {call.lineno}: allow_pickle"
+            if called.endswith(("unpack_archive", "extractall", "yaml.unsafe_load", "yaml.full_load")):
+                yield f"line {call.lineno}: {called}"
+            if called == "yaml.load" and ast.unparse(call.args[1]) != "LOADER":
+                yield f"line {call.lineno}: yaml.load"
+
+    others = [*(ROOT / "hydra_plugins").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    trees = TREES | {file: ast.parse(file.read_text(encoding="utf-8")) for file in others}
+    assert not places({file: list(wrong(tree)) for file, tree in trees.items()})
+
+
 @pytest.mark.parametrize("folder", ["dvlm", "conf", "hydra_plugins", "launchers", "benchmarks", "tests", "docs"])
 def test_nothing_is_left_to_do(folder):
     marks = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X:"]))

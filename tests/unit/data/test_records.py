@@ -1,12 +1,13 @@
 """Reading JSONL: what is accepted, and that every bad line is named with its field, its value and what was expected."""
 
 import json
+import time
 
 import datakit
 import numpy as np
 import pytest
 
-from dvlm.data import records
+from dvlm.data import index, records
 from dvlm.data.index import RecordFile
 from dvlm.geometry.shapes import Kind
 from dvlm.values import InputError
@@ -190,3 +191,43 @@ def test_a_file_read_at_once_and_one_read_by_index_have_the_same_lines(tmp_path,
     by_index = RecordFile(file)
     assert [part.line for part in by_index] == [number for number, _ in records.lines(file)]
     assert [by_index[i].line for i in reversed(range(len(by_index)))] == [n for n, _ in records.lines(file)][::-1]
+
+
+def test_any_depth_is_named(tmp_path):
+    """What can just be read cannot always be shown."""
+    for depth in (2, 100, *range(800, 1010)):
+        file = datakit.write(tmp_path / "a.jsonl", '{"images": ' + "[" * depth + "]" * depth + "}")
+        with pytest.raises(InputError, match=rf"^{file}:1: (json|images): .*; expected "):
+            RecordFile(file)[0]
+
+
+def test_many_keys_take_no_time(tmp_path):
+    """A line of a hundred thousand keys is not compared key by key."""
+    keys = {f"key {number}": 1 for number in range(100_000)}
+    file = datakit.write(tmp_path / "a.jsonl", keys, json.dumps(keys)[:-1] + ', "key 7": 1}')
+    started = time.process_time()
+    with pytest.raises(InputError, match=":1: fields"):
+        RecordFile(file)[0]
+    with pytest.raises(InputError, match=":2: json: key 'key 7' appears twice"):
+        RecordFile(file)[1]
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("read", ["index", "lines"])
+def test_a_line_is_bounded(tmp_path, monkeypatch, read):
+    monkeypatch.setattr(records, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(index, "LONGEST_LINE", 1000)
+    good = json.dumps(datakit.row(), ensure_ascii=False).encode()
+    spaces = good[:-1] + b" " * (1000 - len(good)) + b"}"
+    assert len(spaces) == 1000
+    file = datakit.write(tmp_path / "a.jsonl", good, spaces, good[:-1] + b" " * 5000 + b"}", good)
+    found = RecordFile(file)
+    if read == "index":
+        assert [found[i].line for i in (0, 1, 3)] == [1, 2, 4]
+        with pytest.raises(InputError, match=f"{file}:3: json: a line of more than 1,000 bytes"):
+            found[2]
+    else:
+        numbered = records.lines(file)
+        assert [records.parse(file, *next(numbered)).line for _ in range(2)] == [1, 2]
+        with pytest.raises(InputError, match=f"{file}:3: json: a line of more than 1,000 bytes"):
+            records.parse(file, *next(numbered))
