@@ -156,7 +156,7 @@ def build_trainer(
         inference_mode=False,
         plugins=[StraightIO(), *ranks.environments()],
         logger=loggers,
-        callbacks=[*([Pruning(job.trial)] if job.trial else []), *build_callbacks(config, directory, data)],
+        callbacks=[*([Pruning(job.trial)] if job.trial else []), *build_callbacks(config, directory, data, job)],
     )
 
 
@@ -165,7 +165,7 @@ def precision(config: TrainConfig) -> Any:
     return "32-true" if config.model.torch_dtype == "float32" else "bf16-mixed"
 
 
-def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModule) -> list[L.Callback]:
+def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModule, job: Job) -> list[L.Callback]:
     """What watches the run, in the order in which it is called."""
     processor, shown = data.encoder.processor, config.callbacks
     saving = Saving(
@@ -179,7 +179,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
     timeout = config.trainer.rank_timeout_s
     callbacks: list[L.Callback] = [
         *([Watch(timeout)] if timeout else []),
-        Memory(config),
+        Memory(config, job.overrides),
         StepLog(lambda: costs.flops_per_token(config, data.first_batch())),
         Guards(shown.guards, Dumps(directory / FOLDER, config, data)),
         BeforeFirstStep(starts_as_teacher=stages.not_as_teacher(config) is None, dtype=config.model.torch_dtype),

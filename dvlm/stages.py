@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def _stage_in(directory: Path) -> Stage:
     if (directory / "config.json").is_file() and next(directory.glob("*.safetensors"), None):
         return Stage(directory, is_adapter=False)
     raise InputError(
-        f"{KEY}: {directory} has neither an adapter ({adapters.CONFIG}) nor a model (config.json, safetensors)"
+        f"{KEY}: {directory} has neither an adapter ({adapters.CONFIG}) nor a model (config.json, safetensors); "
+        "give a run directory, a checkpoint, an adapter or a merged model"
     )
 
 
@@ -63,7 +65,7 @@ def resolved(config: TrainConfig) -> TrainConfig:
     if stage.is_adapter and config.tuner.train_type == "full":
         raise InputError(
             f"{KEY}: {stage.directory} holds an adapter, but full tuning has none; merge it with "
-            f"`python -m dvlm.export checkpoint={path} output=<directory>` and give that directory"
+            f"`python -m dvlm.export checkpoint={shlex.quote(str(stage.directory))} output=<directory>` and give that"
         )
     return replace(config, tuner=replace(config.tuner, resume_from_checkpoint=str(stage.directory)))
 

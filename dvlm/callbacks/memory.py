@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +13,15 @@ import torch
 from dvlm.config import TrainConfig
 from dvlm.values import Batch, InputError
 
+CPU = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError of torch
+
 
 class Memory(L.Callback):
-    """Remembers the batch that is worked on, for the error of `explained`."""
+    """Remembers the batch that is worked on, for the error of `explained`, and the run's own `overrides`."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, overrides: Sequence[str]) -> None:
         self.config, self.what = config, "before the first pack"
+        self.overrides = [each for each in overrides if not each.startswith("+sweep=")]
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
         """A pack of the plan."""
@@ -53,10 +55,12 @@ def explained(trainer: L.Trainer) -> Iterator[None]:
     """Turns an out-of-memory error within it into an InputError that names the pack, the levers and the estimate."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and CPU not in str(error):
+            raise
         memory = next(callback for callback in trainer.callbacks if isinstance(callback, Memory))  # type: ignore[attr-defined]
         raise InputError(
             f"rank {trainer.global_rank} is out of memory ({memory.what}): {str(error).splitlines()[0]}\n"
             f"  {levers(memory.config)}\n"
-            f"  what fits: python -m dvlm.estimate {shlex.join(sys.argv[1:])}".rstrip()
+            f"  what fits: python -m dvlm.estimate {shlex.join(memory.overrides)}".rstrip()
         ) from error

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
+
 from dvlm.augmentation.pipeline import Pipeline
 from dvlm.config import EngineConfig
 from dvlm.data import answers
@@ -101,11 +103,21 @@ class Engine:
         for start in range(0, len(order), self.config.batch_size):
             places = order[start : start + self.config.batch_size]
             batch = [asked[place] for place in places]
-            written = self.backend.write(
-                [self._order(each) for each in batch], sampling=self._sampling, on_text=on_text
-            )
+            orders = [self._order(each) for each in batch]
+            try:
+                written = self.backend.write(orders, sampling=self._sampling, on_text=on_text)
+            except torch.OutOfMemoryError as error:
+                raise InputError(self._too_much(batch, error)) from error
             replies |= {place: self._reply(each, out) for place, each, out in zip(places, batch, written, strict=True)}
         return [replies[place] for place in range(len(window))]
+
+    def _too_much(self, batch: Sequence[Asked], error: torch.OutOfMemoryError) -> str:
+        longest, config = max(len(each.prompt.input_ids) for each in batch), self.config
+        return (
+            f"out of memory: {len(batch)} prompts of up to {longest:,} tokens were answered together: "
+            f"{str(error).splitlines()[0]}\n  lower engine.batch_size ({config.batch_size}), engine.max_new_tokens "
+            f"({config.max_new_tokens}; in training callbacks.score_max_new_tokens) or the size of the images"
+        )
 
     @property
     def _sampling(self) -> Sampling:

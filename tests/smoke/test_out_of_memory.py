@@ -7,9 +7,12 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny_runs import run
+from support import small_config
+from tiny_runs import SHORT, run
 
 from dvlm.callbacks.step_log import StepLog
+from dvlm.config.job import Job
+from dvlm.train import train
 from dvlm.values import InputError
 
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it"
@@ -35,7 +38,22 @@ def test_it_names_the_pack_and_the_levers(monkeypatch, tmp_path, hook, where):
     assert "more of it" not in said
     for lever in ("global_max_length (512)", "data.max_pixels (16384)", "gradient_checkpointing=true", "trainer=fsdp"):
         assert lever in said
-    assert "python -m dvlm.estimate" in said
+    assert said.endswith("python -m dvlm.estimate")
+
+
+def test_the_estimate_is_that_of_the_job_and_not_of_its_sweep(monkeypatch, tmp_path):
+    """On a CPU it is torch's allocator that runs out."""
+
+    def full(self: Any, *_: Any) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"
+        )
+
+    monkeypatch.setattr(StepLog, "on_after_backward", full)
+    job = Job(overrides=("tuner=dora", "+sweep=gkd_grid", "rlhf.beta=0.1"))
+    with pytest.raises(InputError, match="rank 0 is out of memory .step 1, pack 0") as found:
+        train(small_config(*SHORT, "trainer.eval_at_start=false"), tmp_path, job)
+    assert str(found.value).endswith("python -m dvlm.estimate tuner=dora rlhf.beta=0.1")
 
 
 def test_levers_that_are_turned_are_not_named(monkeypatch, tmp_path):

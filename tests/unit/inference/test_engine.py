@@ -251,3 +251,14 @@ def test_folders_are_read_in_natural_order(tmp_path):
     for name in ("img10.jpg", "img2.JPG", "img1.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in folder_images(tmp_path)] == ["img1.png", "img2.JPG", "img10.jpg"]
+
+
+def test_out_of_memory_names_the_batch_and_what_to_lower(engine, requests, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it")
+
+    monkeypatch.setattr(engine.backend, "write", full)
+    with pytest.raises(
+        InputError, match=r"4 prompts of up to \d+ tokens .* 2.00 GiB.\n  lower engine.batch_size \(4\)"
+    ):
+        texts(engine, requests)
