@@ -21,8 +21,9 @@ class Head:
     def __init__(self, weight: Tensor, *, hidden: torch.dtype, dtype: torch.dtype, rows: int, words: int) -> None:
         self.weight = weight
         self.operand = torch.promote_types(weight.dtype, hidden) if weight.is_cuda else dtype
+        words = min(words, len(weight))
         self.starts = list(range(0, len(weight), words))
-        self._largest = rows * min(words, len(weight))
+        self._largest = rows * words
         self._buffer = weight.new_empty(rows * len(weight), dtype=dtype)
         wide = weight.dtype == self.operand
         self._copy = None if wide else weight.new_empty((words, weight.shape[1]), dtype=self.operand)
