@@ -35,7 +35,7 @@ def write(directory: Path, checkpoint: Path, *, base: str | None, config: Export
     versions = ", ".join(f"{package} {number}" for package, number in facts.get("versions", {}).items())
     command = shlex.join(facts.get("command", []))
     lines += _section("Training", ["```sh", command, "```", "", f"Versions: {versions}."] if command else [])
-    lines += ["## Use", "", "```python", *_use(directory.name), "```", ""]
+    lines += ["## Use", "", "```python", *_use(Path(config.output).resolve().name), "```", ""]
     (directory / CARD).write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -91,9 +91,10 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def appearing(target: Path, *, synced: bool = True) -> Iterator[Path]:
+def appearing(target: Path, *, synced: bool = True, shared: bool = False) -> Iterator[Path]:
     """A path to write a file or a directory at: it takes the place of `target` when the block ends, and nothing of it
-    is left when that raises. `synced`: it is on the disk then. Parents are made."""
+    is left when that raises. `synced`: it is on the disk then. `shared`: others may make the same directory at this
+    moment, and that of the first stays. Parents are made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = beside(target)
     try:
@@ -101,7 +102,10 @@ def appearing(target: Path, *, synced: bool = True) -> Iterator[Path]:
         if synced:
             for path in (*scratch.rglob("*"), scratch):
                 sync(path)
-        put(scratch, target)
+        if shared:
+            _put_first(scratch, target)
+        else:
+            put(scratch, target)
         if synced:
             sync(target.parent)
     except BaseException as error:
@@ -124,6 +128,15 @@ def put(fresh: Path, target: Path) -> None:
         os.replace(aside, target)
         raise
     remove(aside)
+
+
+def _put_first(fresh: Path, target: Path) -> None:
+    try:
+        os.replace(fresh, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        remove(fresh)
 
 
 def replace_text(target: Path, text: str) -> None:

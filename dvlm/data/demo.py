@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from dvlm import durable
 from dvlm.data.demo_paint import paint
 from dvlm.data.demo_scene import DOMAINS, Item, Scene, layout
 from dvlm.geometry.shapes import Kind
@@ -34,12 +33,10 @@ def prepare(root: Path, *, train: int = 200, val: int = 40, seed: int = 17, doma
     content = json.dumps([CONTENT_VERSION, train, val, seed, domain])
     target = root / f"demo-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if not target.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".demo-") as temporary:
-            written = Path(temporary) / "set"
+        durable.clean(root)
+        with durable.appearing(target, synced=False, shared=True) as written:
             for split, count in zip(SPLITS, (train, val), strict=True):
                 _write_split(written, split, count, seed, domain)
-            _publish(written, target)
     return target / "train.jsonl", target / "val.jsonl"
 
 
@@ -78,12 +75,3 @@ def _write_split(directory: Path, split: str, count: int, seed: int, domain: str
         (directory / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         lines.append(json.dumps(record(picture, name), ensure_ascii=False) + "\n")
     (directory / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def _publish(written: Path, target: Path) -> None:
-    """Rename `written` to `target`, unless another process was faster: its set is the same."""
-    try:
-        os.replace(written, target)
-    except OSError:
-        if not target.is_dir():
-            raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +79,8 @@ def merge(
         model = adapters.attached(model, checkpoint).eval()
     wanted = _logits(model, probe)
     model = adapters.merged(model) if base else model
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
-        fresh = Path(scratch) / output.name  # a level down: the scratch directory is readable by its owner only
+    durable.clean(output.parent)
+    with durable.appearing(output) as fresh:
         fresh.mkdir()
         _write(model.to(getattr(torch, stored)), processor, checkpoint, fresh, config)
         del model
@@ -91,7 +89,6 @@ def merge(
         finish(fresh, merged)
         for file in fresh.iterdir():
             file.chmod(0o644)
-        durable.put(fresh, output)
     return merged
 
 

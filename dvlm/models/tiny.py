@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvlm import durable
 from dvlm.models import tiny_tokenizer as text
 
 if TYPE_CHECKING:
@@ -85,18 +84,10 @@ def prepare(root: Path, *, seed: int = 17, tie: bool = True, spec: TinySpec | No
     target = Path(root) / f"tiny-{_fingerprint(seed=seed, tie=tie, spec=spec)}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        # One level down, because the scratch directory itself is readable by its owner only.
-        built = Path(scratch) / "built"
+    durable.clean(target.parent)
+    with durable.appearing(target, shared=True) as built:
         built.mkdir()
         _write(built, seed=seed, tie=tie, spec=spec)
-        try:
-            os.replace(built, target)
-        except OSError:
-            # Another process was faster; anything else is a real error.
-            if not target.is_dir():
-                raise
     return target
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
+
+from dvlm import durable
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("dvlm", "conf", "hydra_plugins")
@@ -20,8 +21,7 @@ def take(sweep: Path) -> Path:
         seen.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     target = sweep / ".code" / seen.hexdigest()[:12]
     if not target.exists():
-        fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        for part in PARTS:
-            shutil.copytree(ROOT / part, fresh / part, ignore=LEFT_OUT)
-        os.replace(fresh, target)
+        with durable.appearing(target, shared=True) as fresh:
+            for part in PARTS:
+                shutil.copytree(ROOT / part, fresh / part, ignore=LEFT_OUT)
     return target

@@ -22,7 +22,7 @@ REASONS = {
 def test_the_other_rank_ends_and_names_it(start, tmp_path, case):
     port = free_port()
     ranks = [
-        start(victims.train_as_rank, tmp_path, case, number, port, TIMEOUT, log=tmp_path / f"{number}.txt")
+        start(victims.train_to_a_fault, tmp_path, case, number, port, TIMEOUT, log=tmp_path / f"{number}.txt")
         for number in range(2)
     ]
     ranks[0].join(300)
@@ -34,3 +34,21 @@ def test_the_other_rank_ends_and_names_it(start, tmp_path, case):
     assert "error: rank 1 (" in said
     assert REASONS[case] in said
     assert (case == "stuck") == ("victims.py" in said.partition("error: rank 1")[2])
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_the_first_rank(start, small_disk, tmp_path):
+    """Under FSDP: rank 1 waits for rank 0, which writes what both hold."""
+    disk, port = small_disk("300k"), free_port()
+    options = ("trainer.strategy=fsdp", f"trainer.rank_timeout_s={TIMEOUT}")
+    ranks = [
+        start(victims.train_as_rank, disk, number, port, options, log=tmp_path / f"{number}.txt") for number in range(2)
+    ]
+    for rank in ranks:
+        rank.join(300)
+    said = [(tmp_path / f"{number}.txt").read_text() for number in range(2)]
+    assert [bool(rank.exitcode) for rank in ranks] == [True, True], said
+    assert "DiskError: the checkpoint of step 1 cannot be saved: No space left on device" in said[0]
+    assert "error: rank 0 (" in said[1]
+    assert "has failed: DiskError: the checkpoint of step 1 cannot be saved" in said[1]
+    assert [path.name for path in (disk / "run" / "checkpoints").iterdir()] == []

@@ -122,10 +122,17 @@ def misbehave(case: str) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
 
 
-def train_as_rank(directory: Path, case: str, number: int, port: int, timeout: float) -> None:
-    """One of two ranks, of which the second meets its fault in the second step, told by the file `fault`."""
+def train_as_rank(directory: Path, number: int, port: int, overrides: tuple[str, ...]) -> None:
+    """One of two ranks."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    os.environ |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": case, "RANK": str(number), "LOCAL_RANK": str(number)}
+    os.environ |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "two", "RANK": str(number)}
+    os.environ["LOCAL_RANK"] = str(number)
+    options = ("trainer.devices=2", "data.packs_per_step=2", "trainer.accelerator=cpu", "trainer.eval_at_start=false")
+    run(directory / "run", *options, "data.demo.train=12", "trainer.save_steps=1", *overrides)
+
+
+def train_to_a_fault(directory: Path, case: str, number: int, port: int, timeout: float) -> None:
+    """One of two ranks, of which the second meets its fault in the second step, told by the file `fault`."""
     begin = SFTModule.training_step
 
     def training_step(module: SFTModule, *args: Any) -> Any:
@@ -135,5 +142,4 @@ def train_as_rank(directory: Path, case: str, number: int, port: int, timeout: f
         return begin(module, *args)
 
     SFTModule.training_step = training_step  # type: ignore[method-assign]
-    options = ("trainer.devices=2", "data.packs_per_step=2", "trainer.accelerator=cpu", "trainer.eval_at_start=false")
-    run(directory / "run", *options, "data.demo.train=12", f"trainer.rank_timeout_s={timeout}")
+    train_as_rank(directory, number, port, (f"trainer.rank_timeout_s={timeout}",))
