@@ -110,7 +110,7 @@ def appearing(target: Path, *, synced: bool = True, shared: bool = False) -> Ite
             sync(target.parent)
     except BaseException as error:
         remove(scratch)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(target)  # a write that is refused does not say where
         raise
 

@@ -20,6 +20,7 @@ from PIL import Image
 from tiny_runs import GKD, Run, run
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+from dvlm import checkpoints
 from dvlm.config import ExportConfig
 from dvlm.export import export
 from dvlm.models import merge
@@ -134,7 +135,7 @@ def test_an_output_that_exists_is_kept_unless_told_otherwise(gkd, tmp_path, monk
         with pytest.raises(InputError, match="the merged model is not the adapted one"):
             export(config)
         patched.setattr(merge, "TOLERANCE", 1.0)
-        patched.setattr(merge.os, "replace", broken_after(1))
+        patched.setattr(os, "replace", broken_after(1))
         with pytest.raises(OSError, match="disk"):
             export(config)
     assert [path.name for path in merged.iterdir()] == ["mine.txt"]
@@ -204,7 +205,8 @@ def test_a_base_that_has_moved_can_be_named(gkd, tiny, tmp_path):
     settings["base_model_name_or_path"] = "/nowhere/base"
     (checkpoint / "adapter_config.json").write_text(json.dumps(settings))
     shutil.copytree(tiny, tmp_path / "base")
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "manifest.json").unlink()
+    checkpoints._write_manifest(checkpoint)
     config = {"checkpoint": str(checkpoint), "output": str(tmp_path / "merged")}
     with pytest.raises(InputError, match="/nowhere/base .* does not exist; .*base_model="):
         export(ExportConfig(**config))

@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
 
 import dvlm
+from dvlm import durable
 from dvlm.models import tiny, tiny_tokenizer
 from dvlm.models.tiny import TinySpec, prepare
 
@@ -262,7 +263,7 @@ def test_a_second_call_neither_builds_nor_imports_torch(checkpoint):
 def test_the_slower_of_two_builders_takes_what_is_there(tmp_path, monkeypatch):
     def write(directory: Path, **_) -> None:
         (directory / "config.json").write_text("mine")
-        target = tmp_path / directory.parent.name[1:].rsplit("-", 1)[0]
+        target = durable.meant(directory)
         target.mkdir()
         (target / "config.json").write_text("theirs")
 
