@@ -24,24 +24,24 @@ def caption(config: CaptionConfig) -> None:
     from dvlm.data.writing import whole
     from dvlm.inference import captions, loading
     from dvlm.inference.asking import Request
-    from dvlm.inference.inputs import batched, images_of
+    from dvlm.inference.inputs import batched, images_of, naming
     from dvlm.values import Mode
 
     process.quiet_libraries()
     roots = existing("image_root", paths("image_root", config.image_root))
     found = images_of(Path(config.input).resolve(), roots)
     settings = replace(config.engine, batch_size=1) if config.stream else config.engine
-    engine = loading.load_engine(config.checkpoint, config.base_model, settings)
     groups = batched(found, config.images_per_turn)
     requests = [Request(images=group, mode=Mode(config.mode), user=config.user_prompt) for group in groups]
     failed, done = [], 0
     with whole(Path(config.output).resolve(), overwrite=config.overwrite) as out:
+        engine = loading.load_engine(config.checkpoint, config.base_model, settings)
         for reply in engine.answer(requests, on_text=_print if config.stream else None):
             if config.stream:
                 print()
             for line in captions.lines(reply, engine.prompts):
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                failed += [f"{line['images'][0]}: {line['error']}"] if "error" in line else []
+                failed += [naming(line["images"][0], line["error"])] if "error" in line else []
             if config.pictures:
                 captions.draw(reply, engine.prompts, Path(config.pictures).resolve(), done + 1)
             done += len(reply.request.images)

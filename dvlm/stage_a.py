@@ -23,6 +23,7 @@ def stage_a(config: StageAConfig) -> None:
     from dvlm.config.knob import paths
     from dvlm.data.roots import existing
     from dvlm.inference import summaries, tree
+    from dvlm.inference.inputs import naming
 
     process.quiet_libraries()
     found = tree.read(Path(config.input).resolve(), config.mission.wanted(), config.mission.name)
@@ -36,7 +37,7 @@ def stage_a(config: StageAConfig) -> None:
         stages, asked = _ask(config, own)
     for stage, why in zip(stages, asked, strict=True):
         if config.part:
-            failures += [f"{found.root / name}: {reason}" for name, reason in why.items()]
+            failures += [naming(found.root / name, reason) for name, reason in why.items()]
             continue
         written, faults = stage.write(why)
         failures += faults

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dvlm import drawing
 from dvlm.data import images
-from dvlm.evaluation.result import Result, better
+from dvlm.evaluation.result import Result, better, unlike
 from dvlm.evaluation.turns import Answered
 from dvlm.gallery import markup
 from dvlm.gallery.document import document
@@ -50,7 +50,16 @@ def page(result: Result, other: Result | None, worst: Sequence[Answered]) -> str
         )
         parts.append(section("The worst answers", note, *map(_card, worst)))
     facts = markup.facts((name, str(value)) for name, value in result.facts.items())
-    return document(TITLE, tag("h1", TITLE), section("Made from", facts), *parts)
+    return document(TITLE, tag("h1", TITLE), section("Made from", facts, *_unlike(result, other)), *parts)
+
+
+def _unlike(result: Result, other: Result | None) -> Iterator[Html]:
+    """A notice for each thing in which the two were not evaluated alike."""
+    if other is None:
+        return
+    for name in unlike(result, other):
+        sides = f"{name} is {result.facts.get(name)} here, {other.facts.get(name)} there"
+        yield tag("p", f"This is not compared with its like: {sides}.", class_="notice")
 
 
 def _losses(result: Result, other: Result | None) -> Html:
@@ -102,8 +111,8 @@ def _listed(names: Sequence[str], scores: Scores, others: Scores) -> Html:
 def _beside(name: str, value: float, other: float | None) -> tuple[str, ...]:
     if other is None:
         return ("", "")
-    verdict = {True: "better", False: "worse", None: "equal"}[better(name, value, other)]
-    return f"{other:.4f}", verdict
+    same = "equal" if value == other else ""
+    return f"{other:.4f}", {True: "better", False: "worse", None: same}[better(name, value, other)]
 
 
 def _cell(score: Score | None) -> str:

@@ -13,7 +13,8 @@ from dvlm.values import InputError
 
 FILE = "evaluation.json"
 CONSTRAINED, FREE = "constrained", "free"
-# Which way is up: everything else is better when it is larger.
+# Which way is up: everything else is better when it is larger, but for what is neither good nor bad.
+NEITHER = ("entropy", "token_count")
 LOWER = ("hallucinated", "missed", "localisation_error", "count_error", "parse_failures", "truncated", "loss")
 
 
@@ -49,7 +50,13 @@ class Result:
 
 
 def better(name: str, ours: float, theirs: float) -> bool | None:
-    """Whether `ours` is better than `theirs`; None where they are equal."""
-    if ours == theirs:
+    """Whether `ours` is better than `theirs`; None where they are equal, or where neither would be better."""
+    if ours == theirs or name in NEITHER:
         return None
     return (ours < theirs) == any(word in name for word in LOWER)
+
+
+def unlike(ours: Result, theirs: Result) -> list[str]:
+    """The facts, those of the checkpoint aside, in which two evaluations differ."""
+    names = {*ours.facts, *theirs.facts} - {"checkpoint", "base_model", "records"}
+    return sorted(name for name in names if ours.facts.get(name) != theirs.facts.get(name))

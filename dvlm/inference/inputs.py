@@ -46,6 +46,11 @@ def images_of(given: Path, roots: Sequence[str] = ()) -> list[Path]:
     return found
 
 
+def naming(image: object, reason: str) -> str:
+    """`reason` with its image before it, unless it names it itself."""
+    return reason if str(image) in reason else f"{image}: {reason}"
+
+
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     """Neighbours, `size` at a time."""
     left = iter(items)

@@ -12,7 +12,7 @@ from dvlm.data.messages import image_key
 from dvlm.data.writing import seen_from, whole
 from dvlm.inference.asking import Request
 from dvlm.inference.engine import Engine, Reply
-from dvlm.inference.inputs import batched
+from dvlm.inference.inputs import batched, naming
 from dvlm.inference.journal import Journal, Line
 from dvlm.inference.tree import Group, Mission, Tree
 from dvlm.values import InputError, Mode
@@ -86,7 +86,7 @@ class Stage:
             for group in self.mission.groups:
                 names = [self._name(image) for image in group.images]
                 lacking = [name for name in names if not known.get(name, "").strip()]
-                faults += [f"{self.tree.root / name}: {failures.get(name, 'no answer yet')}" for name in lacking]
+                faults += [naming(self.tree.root / name, failures.get(name, "no answer yet")) for name in lacking]
                 if not lacking:
                     line = self._line(group, [known[name] for name in names])
                     out.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -57,11 +57,9 @@ def load_processor(model: str, min_pixels: int | None = None, max_pixels: int | 
     try:
         processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"model.model: no processor in {model}: {_first_line(error)}") from error
+        raise InputError(f"no processor in {model}; copy the files of its base there. {_first_line(error)}") from error
     if not isinstance(processor, Qwen3VLProcessor):
-        raise InputError(
-            f"model.model: no processor in {model}: expected a Qwen3VLProcessor, got {type(processor).__name__}"
-        )
+        raise InputError(f"no processor in {model}: expected a Qwen3VLProcessor, got {type(processor).__name__}")
     pixels.check(processor.image_processor)
     size = dict(processor.image_processor.size)
     size = {key: value for key, value in size.items() if value is not None}

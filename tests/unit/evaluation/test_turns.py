@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -84,6 +85,12 @@ def test_the_page_shows_the_worst_and_escapes_what_data_says(engine):
     assert "worse" in html
 
 
+def test_a_page_says_where_two_were_not_evaluated_alike():
+    ours, theirs = (Result({"checkpoint": name, "answered": count}, {}, {}) for name, count in (("a", 8), ("b", 6)))
+    assert "answered is 8 here, 6 there" in page(ours, theirs, [])
+    assert "not compared" not in page(ours, replace(theirs, facts={"checkpoint": "b", "answered": 8}), [])
+
+
 def test_results_are_kept(tmp_path):
     result = Result({"turns": 3}, {"sft_loss": 1.5}, {"constrained": {"f1": Score(0.5, 0.4, 0.6)}})
     result.save(tmp_path)
@@ -98,6 +105,7 @@ def test_results_are_kept(tmp_path):
 def test_which_way_is_up(name, verdict):
     assert better(name, 0.6, 0.5) is verdict
     assert better(name, 0.5, 0.5) is None
+    assert better("entropy", 0.6, 0.5) is None
 
 
 def test_dialogues_are_refused(engine, tiny, tmp_path, demo_files):
