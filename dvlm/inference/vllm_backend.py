@@ -28,7 +28,7 @@ class VLLM:
         except ImportError as error:
             raise InputError(f"engine=vllm needs the extra: pip install 'dvlm[vllm]' ({error})") from error
         self.vllm = vllm
-        # Two pictures a request is what training shows; vLLM refuses more than it was told of.
+        # vLLM refuses more pictures a request than it was told of.
         options: dict[str, Any] = {"dtype": config.torch_dtype or "auto", "limit_mm_per_prompt": {"image": 16}}
         self.model = vllm.LLM(model=str(source.directory), **options)
 

@@ -125,7 +125,7 @@ def test_faults_are_named_and_nothing_else_is_lost(run, root, tmp_path):
     code, said = run()
     assert code == 1
     for part in (
-        "组1/10.png: ",
+        "组1/10.png is not an image",
         "空: no image",
         "未配置: this mission is not configured",
         "stray.png: lies in no group",
