@@ -204,3 +204,11 @@ def test_box_ap_is_that_of_pycocotools(images):
         evaluation.accumulate()
         evaluation.summarize()
     assert box_ap(pairs, confidences) == pytest.approx(dict(zip(NAMES, evaluation.stats, strict=False)), abs=1e-6)
+
+
+def test_box_ap_by_hand():
+    """An overlap of 0.62 counts at the thresholds 0.5, 0.55 and 0.6 of ten; another class never does."""
+    truth = annotation((Kind.BBOX, [20, 30, 30, 35], "BBU设备"))
+    told = (Kind.BBOX, [20, 30, 26.2, 35], "BBU设备/品牌:华为")
+    assert box_ap([(annotation(told), truth)]) == pytest.approx({"ap": 0.3, "ap50": 1, "ap75": 0})
+    assert box_ap([(annotation((*told[:2], "标签")), truth)]) == dict.fromkeys(NAMES, 0)
