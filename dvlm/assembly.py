@@ -219,9 +219,7 @@ def build_callbacks(config: TrainConfig, directory: Path, data: CaptionDataModul
     callbacks += build_progress(shown.progress)
     patience = config.trainer.early_stopping_patience
     early = [EarlyStopping(config.trainer, patience)] if patience else []
-    agreed = SameConfig(
-        asdict(config) | {"directory": str(directory), "bad records": [each.place for each in data.bad]}
-    )
+    agreed = SameConfig(asdict(config) | {"directory": str(directory), "bad records": data.bad_digest})
     return [agreed, *callbacks, Standing(directory), Preemption(saving), *early, saving]
 
 

@@ -25,7 +25,7 @@ def caption(config: CaptionConfig) -> None:
     from dvlm.inference import captions, loading
     from dvlm.inference.asking import Request
     from dvlm.inference.inputs import batched, images_of, naming
-    from dvlm.values import Mode
+    from dvlm.values import Mode, printable
 
     process.quiet_libraries()
     roots = existing("image_root", paths("image_root", config.image_root))
@@ -46,7 +46,7 @@ def caption(config: CaptionConfig) -> None:
                 captions.draw(reply, engine.prompts, Path(config.pictures).resolve(), done + 1)
             done += len(reply.request.images)
     for failure in failed:
-        print(f"failed  {failure}")
+        print(f"failed  {printable(failure)}")
     print(f"{done - len(failed)} of {done} images answered, in {config.output}")
     raise SystemExit(1 if failed else 0)
 

@@ -24,6 +24,7 @@ def stage_a(config: StageAConfig) -> None:
     from dvlm.data.roots import existing
     from dvlm.inference import summaries, tree
     from dvlm.inference.inputs import naming
+    from dvlm.values import printable
 
     process.quiet_libraries()
     found = tree.read(Path(config.input).resolve(), config.mission.wanted(), config.mission.name)
@@ -43,7 +44,7 @@ def stage_a(config: StageAConfig) -> None:
         failures += faults
         print(f"{written.groups} of {written.of} {'groups' if stage.mission.name else 'images'} in {written.file}")
     for failure in failures:
-        print(f"failed  {failure}")
+        print(f"failed  {printable(failure)}")
     raise SystemExit(1 if failures else 0)
 
 

@@ -79,11 +79,6 @@ class BadRecord:
     line: int
     reasons: tuple[str, ...]
 
-    @property
-    def place(self) -> str:
-        """`file:line`."""
-        return f"{self.file}:{self.line}"
-
 
 @dataclass(frozen=True)
 class Turn:

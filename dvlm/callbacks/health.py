@@ -79,9 +79,9 @@ class SamePacks(L.Callback):
 
     def _seen(self, trainer: L.Trainer, step: int) -> str:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        plan, bad = data.train_plan, [each.place for each in data.train_line.bad]
+        plan = data.train_plan
         # Packs name turns by their index, which stands for other records where others are left out.
-        seen = repr(plan.packs[: step * plan.packs_per_step]) + (repr(bad) if bad else "")
+        seen = repr(plan.packs[: step * plan.packs_per_step]) + (data.bad_digest if data.bad else "")
         return hashlib.sha256(seen.encode()).hexdigest()
 
 

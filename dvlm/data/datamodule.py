@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,13 @@ class CaptionDataModule(L.LightningDataModule):
     def bad(self) -> list[BadRecord]:
         """The records that are left out, training first."""
         return [record for line in (self.train_line, self.val_line) if line for record in line.bad]
+
+    @property
+    def bad_digest(self) -> str:
+        """How many records are left out, and a hash over which, wherever the files lie: what the ranks of a run share,
+        and a resumed run with what it resumes."""
+        places = "\n".join(f"{each.file.name}:{each.line}" for each in self.bad)
+        return f"{len(self.bad)} ({hashlib.sha256(places.encode()).hexdigest()[:8]})"
 
     @property
     def accumulation(self) -> int:

@@ -52,4 +52,5 @@ def draw(reply: Reply, prompts: Prompts, folder: Path, first: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, (path, annotation) in enumerate(zip(reply.request.images, told, strict=True), first):
         picture = drawing.draw(images.load(path), annotation.shapes, annotation.descs)
-        drawing.save_png(folder / f"{number:05d}-{path.stem}.png", picture)
+        # A name has 255 bytes at most, of which that of the image may need all.
+        drawing.save_png(folder / f"{number:05d}-{path.stem[:60]}.png", picture)

@@ -74,7 +74,7 @@ def _rows(file: Path, faults: list[str]) -> Iterator[tuple[str, dict[str, Any]]]
             place = f"{file}:{number}"
             try:
                 row = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 faults.append(f"{place}: this line is not JSON: {error}")
                 continue
             if isinstance(row, dict):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from smoke.tiny_runs import Run, run
+from tiny_runs import Run, run
 from unit.data import datakit
 
 from dvlm import checkpoints
