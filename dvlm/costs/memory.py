@@ -41,12 +41,13 @@ class Holdings:
         fsdp: (W + G + O) / k + twice the largest unit, which is gathered while the next one is on its way, + A (there:
         P_os+g+p; Zhao et al. 2023). A second model as teacher is whole on every GPU.
 
-        The optimizer step comes after the activations are gone, and needs room of its own, as much as what trains.
+        The optimizer step comes after the activations are gone, and needs room of its own, as much as what it trains on
+        this rank.
         """
-        room = max(self.activations, self.gradients)
-        rest = self.teacher + room
+        whole = ranks == 1 or strategy == "ddp"
+        rest = self.teacher + max(self.activations, self.gradients if whole else self.gradients // ranks)
         state = self.gradients + self.optimizer
-        if ranks == 1 or strategy == "ddp":
+        if whole:
             return self.weights + state + rest
         if strategy == "zero2":
             bucket = WORD * min(BUCKET, self.trainable)

@@ -52,6 +52,10 @@ def test_what_a_strategy_spreads():
     assert holdings.per_gpu("ddp", 8) == 1020
     assert holdings.per_gpu("zero2", 4) == 800 + (40 + 80 + 40) // 4 + 40 + 100
     assert holdings.per_gpu("zero3", 4) == holdings.per_gpu("fsdp", 4) == (800 + 120) // 4 + 2 * 50 + 100
+    stepping = Holdings(weights=800, teacher=0, trainable=10, largest=50, activations=20)
+    assert stepping.per_gpu("ddp", 4) == 800 + 40 + 80 + 40
+    assert stepping.per_gpu("zero2", 4) == 800 + (40 + 80 + 40) // 4 + 40 + 20
+    assert stepping.per_gpu("fsdp", 2) == (800 + 120) // 2 + 2 * 50 + 20
     with_teacher = Holdings(weights=800, teacher=800, trainable=10, largest=50, activations=100)
     assert with_teacher.per_gpu("fsdp", 4) == holdings.per_gpu("fsdp", 4) + 800
 
