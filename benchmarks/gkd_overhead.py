@@ -3,12 +3,13 @@
     python benchmarks/gkd_overhead.py
 
 One process and thread, every variant in turn in each round, medians of CPU seconds (a busy machine adds little to
-them); LoRA on the language model, frozen vision tower, forward,
-loss and backward of the same packed samples. SFT uses the same fused loss. The model is a small one whose parts cost in
-proportion what those of the 4B cost; both shares are printed, and beside each ratio what the count of FLOP predicts.
+them); LoRA on the language model, frozen vision tower, forward, loss and backward of the same samples, whose lengths
+are those of `packing.py` on a scale of 1 to 4. SFT uses the same fused loss. The model is a small one whose parts cost
+in proportion what those of the 4B cost; both shares are printed, and beside each ratio what the count of FLOP predicts.
 
-The naive baseline is what one writes first, and what trainers do that know neither packing nor sharing: padded rows, a
-second model as the teacher, the vision tower in each of the two, full logits of all positions, KL and CE by autograd.
+The naive baseline is what one writes first, and what trainers do that know neither packing nor sharing: rows padded to
+the longest of 8 (the batch size that transformers' `TrainingArguments` start with), a second model as the teacher, the
+vision tower in each of the two, full logits of all positions, KL and CE by autograd.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from packing import PROMPT, turns
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen3VLForConditionalGeneration
@@ -56,15 +58,16 @@ SPEC = TinySpec(
 VOCABULARY = 6784
 # Parameters of the 4B: layers of the language model, head, vision trunk, aligner.
 LARGE = {"layers": 3_633_511_936, "head": 388_956_160, "trunk": 306_242_560, "aligner": 109_105_152}
-IMAGES = ((20, 24), (32, 24), (24, 36), (32, 40), (36, 40))  # rows and columns of patches, one image a sample
-PROMPT, ANSWERS = 60, (60, 90, 100, 110, 150)
+SCALE = 4  # tokens of `packing.py` for one of here
+GRIDS = {300: (16, 18), 475: (20, 24), 768: (24, 32)}  # rows and columns of patches of its photographs, scaled
+ROWS, BATCHES = 8, 2  # samples of a pack or rows of a padded batch, and packs or batches of a step
 GOALS = {"cold": 1.50, "cold, checkpointing": 1.37, "warm cache": 1.08}
 NAIVE_GOAL = 2.0
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a pack is made of, and the parameters that work on it."""
+    """What the packs are made of, and the parameters that work on it."""
 
     tokens: int
     patches: int
@@ -87,22 +90,23 @@ def build_base(folder: Path) -> str:
     return str(folder / "model")
 
 
-def sample(config: Any, index: int) -> Sample:
-    """An image, a prompt and an answer of random words."""
+def sample(config: Any, index: int, images: list[int], answer: int) -> Sample:
+    """Images, a prompt and an answer of random words."""
     draw = torch.Generator().manual_seed(index)
-    rows, columns = IMAGES[index]
-    image = torch.full((rows * columns // 4,), config.image_token_id)
-    words = torch.randint(300, VOCABULARY, (PROMPT + ANSWERS[index],), generator=draw)
+    grid = torch.tensor([(1, *GRIDS[tokens]) for tokens in images])
     start, end = torch.tensor([config.vision_start_token_id]), torch.tensor([config.vision_end_token_id])
-    ids = torch.cat([start, image, end, words])
-    grid, types = torch.tensor([[1, rows, columns]]), (ids == config.image_token_id).long()
+    shown = [
+        torch.cat([start, torch.full((count // 4,), config.image_token_id), end]) for count in grid.prod(-1).tolist()
+    ]
+    ids = torch.cat([*shown, torch.randint(300, VOCABULARY, (PROMPT // SCALE + answer,), generator=draw)])
+    types = (ids == config.image_token_id).long()
     return Sample(
         turn=Turn(0, index, None, ()),
         input_ids=ids,
-        labels=torch.where(torch.arange(len(ids)) >= len(ids) - ANSWERS[index], ids, -100),
+        labels=torch.where(torch.arange(len(ids)) >= len(ids) - answer, ids, -100),
         mm_token_type_ids=types,
         rope=RopeIndex(config)(ids, types, grid),
-        pixel_values=torch.randint(256, (rows * columns, 1536), generator=draw, dtype=torch.uint8),
+        pixel_values=torch.randint(256, (int(grid.prod(-1).sum()), 1536), generator=draw, dtype=torch.uint8),
         image_grid_thw=grid,
         drawn=(),
         answer="",
@@ -124,10 +128,21 @@ def module(base: str, *, gkd: bool, checkpointing: bool, cache: Path | None = No
     return GKDModule(tuned, rlhf=RlhfConfig(rlhf_type="gkd", beta=0.1), teacher=teacher, **options)
 
 
-def step(trained: SFTModule, batch: Batch) -> None:
+def collated(config: Any, *, packing: bool) -> list[Batch]:
+    """The micro-batches of a step."""
+    images, answers = turns(ROWS * BATCHES, 0)
+    samples = [sample(config, i, list(images[i]), int(answers[i]) // SCALE) for i in range(ROWS * BATCHES)]
+    return [
+        collate(samples[first : first + ROWS], packing=packing, pad_id=0, supervised_in_step=1, pack=first // ROWS)
+        for first in range(0, len(samples), ROWS)
+    ]
+
+
+def step(trained: SFTModule, batches: list[Batch]) -> None:
     """Forward, loss, backward."""
     trained.zero_grad()
-    trained.score(batch, trained.train_teacher).loss.backward()
+    for batch in batches:
+        trained.score(batch, trained.train_teacher).loss.backward()
 
 
 class Naive:
@@ -150,16 +165,21 @@ class Naive:
             use_cache=False,
         ).logits
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batches: list[Batch]) -> None:
         """Forward, loss, backward."""
         self.student.zero_grad()
+        for batch in batches:
+            self.loss(batch).backward()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """CE + 0.1 KL, summed over the supervised positions."""
         with torch.no_grad():
             theirs = self.logits(self.teacher, batch)[:, :-1].float().log_softmax(-1)
         mine = self.logits(self.student, batch)[:, :-1].float()
         targets = batch.labels[:, 1:]
         ce = F.cross_entropy(mine.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
         kl = F.kl_div(mine.log_softmax(-1), theirs, reduction="none", log_target=True).sum(-1)
-        (ce + 0.1 * kl[targets != -100].sum()).backward()
+        return ce + 0.1 * kl[targets != -100].sum()
 
 
 def flops(call: Callable[[], None]) -> int:
@@ -181,8 +201,8 @@ def medians(variants: dict[str, Callable[[], None]], rounds: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def sizes(base: str, batch: Batch) -> Sizes:
-    """Of the model and the pack that are measured."""
+def sizes(base: str, batches: list[Batch]) -> Sizes:
+    """Of the model and the packs that are measured."""
     model = load.load_model(ModelConfig(model=base, torch_dtype="float32", max_model_len=4096), packing=True)
 
     def count(part: Any) -> int:
@@ -196,23 +216,21 @@ def sizes(base: str, batch: Batch) -> Sizes:
         "trunk": count(visual) - aligner,
         "aligner": aligner,
     }
-    assert batch.pixel_values is not None
-    return Sizes(batch.input_ids.numel(), len(batch.pixel_values), int((batch.labels != -100).sum()), parts)
+    patches = sum(int(batch.image_grid_thw.prod(-1).sum()) for batch in batches if batch.image_grid_thw is not None)
+    supervised = sum(int((batch.labels != -100).sum()) for batch in batches)
+    return Sizes(sum(batch.input_ids.numel() for batch in batches), patches, supervised, parts)
 
 
 def main() -> None:
     """Measure and print; exit with 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         base = build_base(Path(folder))
         config = load.load_config(base)
-        samples = [sample(config, index) for index in range(len(IMAGES))]
-        packed, padded = (
-            collate(samples, packing=packing, pad_id=0, supervised_in_step=1, pack=0) for packing in (True, False)
-        )
+        packed, padded = (collated(config, packing=packing) for packing in (True, False))
         naive = Naive(base)
         modules = {
             "sft": module(base, gkd=False, checkpointing=False),
@@ -230,9 +248,9 @@ def main() -> None:
         seconds, counted = medians(calls, arguments.rounds), {name: flops(call) for name, call in calls.items()}
         here = sizes(base, packed)
     large = replace(here, parameters=LARGE)
-    slots = padded.input_ids.numel()
+    slots = sum(batch.input_ids.numel() for batch in padded)
     print(
-        f"pack: {here.tokens} tokens, {here.supervised} supervised, {here.patches} patches; padded rows: {slots} slots"
+        f"packs: {here.tokens} tokens, {here.supervised} supervised, {here.patches} patches; padded rows: {slots} slots"
     )
     print("multiplications of a forward pass, language model's layers = 1:")
     for name, sizes_ in (("here", here), ("4B", large)):

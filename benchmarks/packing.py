@@ -27,22 +27,28 @@ from dvlm.models.tiny import prepare
 from dvlm.values import Batch, Sample, Turn
 
 MAX_LENGTH = 4096
+PROMPT = 60
 PACKED = 0  # rows of a layout that is not padded
 LAYOUTS = (PACKED, 4, 8)
 
 
-def lengths(count: int, seed: int) -> np.ndarray:
-    """(count, 2) tokens and supervised tokens of turns of two photographs of 300 to 768 image tokens.
+def turns(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image tokens of the two photographs (count, 2) and answer tokens (count,) of turns.
 
-    Seven turns of ten ask for objects, whose number is lognormal (median 8, sigma 0.8), 35 tokens each; the others for
-    summaries of 30 tokens an image. The prompt takes 60 tokens.
+    A photograph takes 300, 475 or 768 tokens. Seven turns of ten ask for objects, whose number is lognormal (median 8,
+    sigma 0.8), 35 tokens each; the others for summaries of 30 tokens an image.
     """
     rng = np.random.default_rng(seed)
-    images = rng.choice([300, 475, 768], (count, 2), p=[0.4, 0.3, 0.3]).sum(1)
+    images = rng.choice([300, 475, 768], (count, 2), p=[0.4, 0.3, 0.3])
     objects = np.maximum(1, rng.lognormal(np.log(8), 0.8, (count, 2))).round().sum(1)
-    answers = np.where(rng.random(count) < 0.7, objects * 35, 60).astype(int)
-    total = np.minimum(60 + images + answers, MAX_LENGTH)
-    return np.stack([total, np.minimum(answers, total - 60)], 1)
+    return images, np.where(rng.random(count) < 0.7, objects * 35, 60).astype(int)
+
+
+def lengths(count: int, seed: int) -> np.ndarray:
+    """(count, 2) tokens and supervised tokens of such turns, cut to `MAX_LENGTH`."""
+    images, answers = turns(count, seed)
+    total = np.minimum(PROMPT + images.sum(1) + answers, MAX_LENGTH)
+    return np.stack([total, np.minimum(answers, total - PROMPT)], 1)
 
 
 def sample(index: int, tokens: int, supervised: int, vocabulary: int) -> Sample:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -56,6 +58,13 @@ def finish(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=PATIENCE)[0]
 
 
+def report(place: Path, name: str) -> str:
+    """What `dvlm.report` says of a sweep."""
+    command = [sys.executable, "-m", "dvlm.report", f"sweep=outputs/sweeps/{name}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(command, cwd=place, env=environment, check=True, text=True, capture_output=True).stdout
+
+
 def until(what: Callable[[], Any]) -> Any:
     """Wait for a value that is true."""
     end = time.monotonic() + PATIENCE
@@ -93,6 +102,17 @@ def test_a_grid_of_two_by_two_by_two(place):
     assert len(Sweep.read(place / "outputs" / "sweeps" / "grid").jobs) == 8
 
 
+def test_the_best_run_of_the_grid_is_exported_by_the_command_that_the_report_prints(place):
+    said = report(place, "grid")
+    assert said.count(" succeeded ") == 8
+    (command,) = re.findall(r"^next +(python -m dvlm\.export .*)$", said, re.MULTILINE)
+    words = shlex.split(command)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *words[1:]], cwd=place, env=environment, check=True, timeout=PATIENCE)
+    merged = next(word.removeprefix("output=") for word in words if word.startswith("output="))
+    assert len(load_file(place / merged / "model.safetensors")) > 100
+
+
 def test_killed_and_failing_jobs_leave_the_others_alone_and_run_again(place):
     values = ("eval/loss", "eval/sft_loss", "eval/token_accuracy", "eval/nothing")
     command = (*CLUSTER, f"{METRIC}={','.join(values)}", "trainer.save_steps=1", "trainer.num_train_epochs=4")
@@ -110,6 +130,8 @@ def test_killed_and_failing_jobs_leave_the_others_alone_and_run_again(place):
     assert said.count(" succeeded") == 2
     assert f"failed: SLURM job {job}: FAILED; last seen at step" in said
     assert f"{METRIC} is eval/nothing, which is not logged" in said
+    told = [line for line in report(place, "faults").splitlines() if line.startswith("failed ")]
+    assert [victim().name in line or "nothing" in line for line in told] == [True, True]
     again = begin(place, "faults", *command)
     said = finish(again)
     assert said.count(" starts") == 2
