@@ -4,7 +4,7 @@
 
 One process and thread, every variant in turn in each round, medians of CPU seconds (a busy machine adds little to
 them); LoRA on the language model, frozen vision tower, forward, loss and backward of the same samples, whose lengths
-are those of `packing.py` on a scale of 1 to 4. SFT uses the same fused loss. The model is a small one whose parts cost
+are those of `packing.py` on a scale of 1 to 8. SFT uses the same fused loss. The model is a small one whose parts cost
 in proportion what those of the 4B cost; both shares are printed, and beside each ratio what the count of FLOP predicts.
 
 The naive baseline is what one writes first, and what trainers do that know neither packing nor sharing: rows padded to
@@ -58,8 +58,8 @@ SPEC = TinySpec(
 VOCABULARY = 6784
 # Parameters of the 4B: layers of the language model, head, vision trunk, aligner.
 LARGE = {"layers": 3_633_511_936, "head": 388_956_160, "trunk": 306_242_560, "aligner": 109_105_152}
-SCALE = 4  # tokens of `packing.py` for one of here
-GRIDS = {300: (16, 18), 475: (20, 24), 768: (24, 32)}  # rows and columns of patches of its photographs, scaled
+SCALE = 8  # tokens of `packing.py` for one of here
+GRIDS = {300: (12, 12), 475: (12, 20), 768: (16, 24)}  # rows and columns of patches of its photographs, scaled
 ROWS, BATCHES = 8, 2  # samples of a pack or rows of a padded batch, and packs or batches of a step
 GOALS = {"cold": 1.50, "cold, checkpointing": 1.37, "warm cache": 1.08}
 NAIVE_GOAL = 2.0
