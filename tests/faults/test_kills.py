@@ -89,24 +89,18 @@ def said(made: Run) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if not name.startswith("perf/")} for line in made.log]
 
 
-@pytest.mark.parametrize(
-    ("kills", "epochs"), [(5, 4), pytest.param(20, 8, marks=pytest.mark.slow)], ids=["five", "twenty"]
-)
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(start, tmp_path, kills, epochs):
-    options = (*WRITTEN, f"trainer.num_train_epochs={epochs}")
-    steps = 3 * epochs
+def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(start, tmp_path):
+    options = (*WRITTEN, "trainer.num_train_epochs=10")
     whole = start(victims.train_in, tmp_path / "whole", options, log=tmp_path / "whole.txt")
-    began = time.monotonic()
-    at = random.Random(17)
-    for step in sorted(at.sample(range(steps - 3), kills)):
-        victim = start(victims.train_until, tmp_path / "killed", options, step, 0.5)
+    # Of 30 steps; a fast machine makes some of them before the last victim is dead.
+    for step in sorted(random.Random(17).sample(range(23), 20)):
+        victim = start(victims.train_until, tmp_path / "killed", options, step, 0.3)
         victim.join(120)
         assert victim.exitcode == -9, (tmp_path / "said.txt").read_text()[-3000:]
     last = start(victims.train_in, tmp_path / "killed", options)
     for process in (last, whole):
         process.join(300)
         assert process.exitcode == 0, (tmp_path / "said.txt").read_text()[-3000:]
-    print(f"{kills} kills: {time.monotonic() - began:.0f} s")
     ours, theirs = Run(tmp_path / "killed", 0.0), Run(tmp_path / "whole", 0.0)
     mine, its = ours.trainer_state(), theirs.trainer_state()
     for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
