@@ -12,7 +12,12 @@ from support import CACHE, SMALL
 from tiny_runs import SHORT, Run
 from unit.data import datakit
 
+from dvlm import assembly
+from dvlm.callbacks.agreement import SameConfig
+from dvlm.config import TrainConfig
 from dvlm.config.compose import compose
+from dvlm.config.job import Job
+from dvlm.evaluate import evaluate
 from dvlm.train import train
 from dvlm.values import InputError
 
@@ -48,10 +53,15 @@ def whole(files, tmp_path_factory) -> Run:
     return made(tmp_path_factory.mktemp("run"), files)
 
 
-def made(directory: Path, files: Path, *more: str) -> Run:
+def config(files: Path, *more: str) -> TrainConfig:
     """A run on the files."""
     data = (f"data.train_jsonl={files / 'train.jsonl'}", f"data.val_jsonl={files / 'val.jsonl'}")
-    return Run(directory, train(compose("train", [f"cache_dir={CACHE}", *TINY, *SKIP, *data, *more]), directory))
+    return compose("train", [f"cache_dir={CACHE}", *TINY, *SKIP, *data, *more])
+
+
+def made(directory: Path, files: Path, *more: str) -> Run:
+    """The run, done."""
+    return Run(directory, train(config(files, *more), directory))
 
 
 def test_what_is_left_out_is_listed(whole, files):
@@ -86,3 +96,23 @@ def test_above_the_budget_nothing_is_started(files, tmp_path):
     with pytest.raises(InputError, match=re.escape("2 of 8 records are bad, and data.max_bad_records=1 leaves out 1")):
         made(tmp_path, files, "data.max_bad_records=1")
     assert not (tmp_path / "run.json").exists()
+
+
+def test_ranks_compare_what_they_leave_out(files, tmp_path):
+    """With the configuration, before anything is trained (tests/unit/callbacks/test_agreement.py)."""
+    prepared = assembly.prepare(config(files))
+    data = assembly.build_data(prepared)
+    callbacks = assembly.build_callbacks(prepared, tmp_path, data, Job())
+    (agreed,) = [each for each in callbacks if isinstance(each, SameConfig)]
+    assert agreed.config["bad records"] == data.bad_digest
+    assert data.bad_digest.startswith("3 (")
+
+
+def test_an_evaluation_lists_them_too(whole, files, tmp_path):
+    options = ("data=jsonl", f"data.val_jsonl={files / 'val.jsonl'}", "data.train_jsonl=null", *SKIP[1:3])
+    output = tmp_path / "evaluation"
+    small = ("generate=false", f"cache_dir={CACHE}", f"output={output}", f"checkpoint={whole.directory}")
+    evaluate(compose("evaluate", [*options, *small]))
+    (row,) = [json.loads(line) for line in (output / "bad_records.jsonl").read_text("utf-8").splitlines()]
+    assert (Path(row["file"]).name, row["line"]) == ("val.jsonl", 2)
+    assert json.loads((output / "evaluation.json").read_text("utf-8"))["facts"]["bad_records"] == 1
