@@ -205,7 +205,7 @@ def test_any_line_is_a_value_or_an_error_with_its_place(file, tiny, kind):
     good = explore(JSONL[kind](), CASES[kind], lambda text: look_at(file, text, tiny))
     # Of what is hardly changed some must pass, or nothing is said of what is behind the first check.
     assert good < CASES[kind] // 2
-    assert (good > CASES[kind] // 50) == (kind != "bytes")
+    assert (good > CASES[kind] // 200) == (kind != "bytes")  # random: seldom as few as a fiftieth
 
 
 def pictures() -> list[bytes]:
