@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from dvlm.augmentation.pipeline import Pipeline
+from dvlm.background import Background
 from dvlm.callbacks.best import Best
 from dvlm.callbacks.jsonl_logger import JsonlLogger
 from dvlm.checkpoints import TRAINER, CheckpointStore, fault
@@ -27,6 +29,9 @@ class Saving(L.Callback):
 
     A step that is validated is saved after its validation, so that a resumed run does not repeat it. `save_delay_steps`
     holds back step and best saves, never the final one. `resumed` is the checkpoint that the run continues.
+
+    Training waits while the files are written, and goes on while they are hashed and synced: the checkpoint appears a
+    little later. What the disk refuses there is raised by the next save, or at the end.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Saving(L.Callback):
         self.canvas = canvas
         self.resumed, self.best = resumed, Best(config)
         self._saved: int | None = None
+        self._finishing = Background("checkpoint")
 
     def state_dict(self) -> dict[str, Any]:
         """The best metric so far, and its step."""
@@ -97,12 +103,18 @@ class Saving(L.Callback):
         if trainer.state.fn == TrainerFn.FITTING and (improved or self._due(step)):
             self.save(trainer, module)
         if improved and trainer.is_global_zero:
-            self.store.point("best", step)
-            self.store.prune(self.config.save_total_limit)
+            self._finishing.do(partial(self.store.point, "best", step))
+            self._finishing.do(partial(self.store.prune, self.config.save_total_limit))
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Save the last step, whatever the delay."""
+        """Save the last step, whatever the delay, and wait until all is durable."""
         self.save(trainer, module)
+        self._finishing.settle()
+        trainer.strategy.barrier("checkpoint-durable")
+
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        """Whatever ends the run, a checkpoint that was written becomes durable."""
+        self._finishing.settle()
 
     def _due(self, step: int) -> bool:
         every = self.config.save_steps
@@ -113,22 +125,24 @@ class Saving(L.Callback):
         return self.config.eval_steps is not None and step % self.config.eval_steps == 0
 
     def save(self, trainer: L.Trainer, module: Any) -> None:
-        """Write, make durable, and let appear the checkpoint of the current step; every rank takes part."""
+        """Write the checkpoint of the current step, and begin to make it durable; every rank takes part."""
         step = trainer.global_step
         if step == self._saved:
             return
+        self._finishing.settle()
         first = trainer.is_global_zero
         for logger in trainer.loggers:
             if isinstance(logger, JsonlLogger):
                 logger.sync()
         # Only the first rank writes; the others give it what they have of what is spread.
-        with self.store.writing(step) if first else nullcontext(self.store.root) as directory:
+        with ExitStack() as begun:
+            directory = begun.enter_context(self.store.writing(step)) if first else self.store.root
             trainer.save_checkpoint(directory / TRAINER, weights_only=False)
             weights = whole.export_state(module.model, keep=first)
             if first:
                 self._write_model(module, directory, weights)
-        if first:
-            self.store.prune(self.config.save_total_limit)
+                self._finishing.do(begun.pop_all().close)
+                self._finishing.do(partial(self.store.prune, self.config.save_total_limit))
         trainer.strategy.barrier("checkpoint-end")
         self._saved = step
 
