@@ -29,9 +29,7 @@ class StraightIO(TorchCheckpointIO):
     first, which may be small, is on another file system, and keeps what a killed process leaves there."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Through a handle of Python's own, so that an error tells what the disk said. Without the checksums of the
-        format, which nothing reads: the manifest of the checkpoint has better ones."""
-        torch.serialization.set_crc32_options(False)
+        """Through a handle of Python's own, so that an error tells what the disk said."""
         with Path(path).open("wb") as file:
             torch.save(checkpoint, file)
 
