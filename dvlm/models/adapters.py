@@ -48,7 +48,7 @@ def save(model: Any, directory: Path, whole: dict[str, Any] | None = None) -> No
 
 def attached(model: Any, directory: Path) -> Any:
     """The base model with the adapter of `directory` on it; raises InputError where its weights are no safetensors."""
-    weights.read(directory / WEIGHTS)  # peft would look for a pickle where there is no such file
+    weights.check(directory / WEIGHTS)  # peft would look for a pickle where there is no such file
     return PeftModel.from_pretrained(model, str(directory))
 
 
